@@ -1,0 +1,113 @@
+"""What a store is: its operations, what they return and the errors they raise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+
+class StoreError(Exception):
+    """A store operation failed for good: trying it again unchanged would fail again."""
+
+
+class NotFound(StoreError):
+    """The object, or the bucket, does not exist."""
+
+
+class AlreadyExists(StoreError):
+    """The name is taken by an object with other content; nothing was changed."""
+
+
+class Forbidden(StoreError):
+    """The identity lacks a permission. The message names it."""
+
+
+class Corrupt(StoreError):
+    """Bytes and checksum do not belong together, or the object is longer or shorter than it should be."""
+
+
+class Unavailable(StoreError):
+    """The store did not answer in time, however often it was asked. The only error worth trying again."""
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An object as the store reports it."""
+
+    name: str
+    """Relative to the store's url."""
+    size: int
+    """Bytes."""
+    crc32c: int
+    """CRC32C (Castagnoli) of the whole content, as an unsigned 32-bit number."""
+    generation: int
+    """Changes with every write of the name."""
+    updated: float
+    """Unix time in seconds."""
+
+
+class Store(Protocol):
+    """Objects under one url. Synchronous and thread-safe: call it from worker threads.
+
+    `timeout` is the whole call's deadline in seconds, its retries included; a call past it raises
+    `Unavailable`. Names are relative to `url`, with `/` between their parts.
+    """
+
+    url: str
+
+    def create(self, name: str, data: Buffer, *, timeout: float) -> StoredObject:
+        """Store `data` under a name that is free. Durable and verified (size, CRC32C) when it returns.
+
+        An object with the same size and CRC32C that is there already is success: it is what an earlier,
+        interrupted try of ours left. Any other raises `AlreadyExists`.
+        """
+        ...
+
+    def replace(self, name: str, data: Buffer, *, timeout: float) -> StoredObject:
+        """Store `data` under a name, taken or not. Readers see the old or the new content, never a mixture."""
+        ...
+
+    def read(self, name: str, *, timeout: float) -> bytes:
+        """Return the whole content, verified against the CRC32C kept with it."""
+        ...
+
+    def read_into(self, name: str, into: memoryview, *, timeout: float) -> int:
+        """Fill `into` with the whole content, verify it and return its CRC32C.
+
+        An object that is not exactly as long as `into` raises `Corrupt`. After any error the content of
+        `into` is undefined.
+        """
+        ...
+
+    def list(self, prefix: str = "", *, timeout: float) -> list[StoredObject]:
+        """Return every object whose name starts with `prefix`, sorted by name."""
+        ...
+
+    def copy(self, source: str, target: str, *, timeout: float) -> StoredObject:
+        """Copy within the store, without the bytes passing through here; create-only like `create`."""
+        ...
+
+    def delete(self, name: str, *, timeout: float) -> None:
+        """Remove an object. One that is missing is fine."""
+        ...
+
+    def check(self, *, timeout: float) -> None:
+        """Raise what stands in the way of using the store, with what to do about it."""
+        ...
+
+    def warm(self, connections: int, *, timeout: float) -> None:
+        """Do ahead what an upload in a hurry would wait for: fetch a fresh token, open `connections`.
+
+        Cheap when all is ready; call it now and then while there is time.
+        """
+        ...
+
+
+def check_name(name: str) -> str:
+    """Return `name`, or raise `StoreError` if no store could keep it."""
+    parts = name.split("/")
+    if any(part in ("", ".", "..") for part in parts) or "\0" in name or "\n" in name or "\r" in name:
+        raise StoreError(f"not an object name: {name!r}; use parts joined by '/', none empty, '.' or '..'")
+    return name
