@@ -1,0 +1,46 @@
+"""The run file: `load_run(path)` reads it, `RunConfig` is what it says."""
+
+from agent.config.describe import FieldDoc, describe_fields
+from agent.config.learning import Data, Model, Tokenizer, Training
+from agent.config.load import RunFileError, load_run
+from agent.config.machine import Accelerators, Machine, StageMachine
+from agent.config.run import RunConfig
+from agent.config.sections import (
+    Checkpoint,
+    PriceCap,
+    Stage,
+    Supervision,
+    Tracking,
+    Trained,
+    Wandb,
+    Workload,
+)
+from agent.config.units import Cadence, format_seconds, parse_seconds
+from agent.config.yaml_file import Mistake
+
+__all__ = [
+    "Accelerators",
+    "Cadence",
+    "Checkpoint",
+    "Data",
+    "FieldDoc",
+    "Machine",
+    "Mistake",
+    "Model",
+    "PriceCap",
+    "RunConfig",
+    "RunFileError",
+    "Stage",
+    "StageMachine",
+    "Supervision",
+    "Tokenizer",
+    "Tracking",
+    "Trained",
+    "Training",
+    "Wandb",
+    "Workload",
+    "describe_fields",
+    "format_seconds",
+    "load_run",
+    "parse_seconds",
+]

@@ -1,0 +1,167 @@
+"""One run, as its file describes it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from agent.config.learning import Data, Model, Training
+from agent.config.machine import Machine
+from agent.config.refusal import Many, Refusal, Section
+from agent.config.sections import Checkpoint, PriceCap, Stage, Supervision, Tracking, Workload
+
+
+class RunConfig(Section):
+    """The contract: the planner prices it, the stacks deploy it, the agent supervises it, the trainer trains it."""
+
+    run_id: str = Field(pattern=r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$")
+    """The run's name, also of its VMs: up to 40 of a-z, 0-9 and `-`, starting with a letter. Default: required."""
+
+    workload: Workload = Workload()
+    """The program that trains."""
+
+    model: Model | None = None
+    """The model that is trained. Default: null (required but for kind `command`)."""
+
+    data: Data | None = None
+    """The text that it is trained on. Default: null (required but for kind `command`)."""
+
+    training: Training = Field(default_factory=Training)
+    """The optimizer's side of the run."""
+
+    checkpoint: Checkpoint
+    """Where checkpoints go, how often, and which of them stay."""
+
+    machine: Machine = Machine()
+    """The machine that the run is to be given."""
+
+    stages: Many[Stage] = ()
+    """Parts of the run, one after the other. Default: [] (the run is one part)."""
+
+    price_cap: PriceCap | None = None
+    """What the run may cost per hour. Default: null (anything)."""
+
+    tracking: Tracking | None = None
+    """Where metrics go besides the run's own files. Default: null (nowhere)."""
+
+    supervision: Supervision = Supervision()
+    """When the agent gives up on a trainer."""
+
+    def machine_for(self, stage: Stage) -> Machine:
+        """The run's machine with what the stage changes. Raises pydantic's ValidationError where they don't fit."""
+        if stage.machine is None:
+            return self.machine
+        merged = self.machine.model_dump(mode="json") | stage.machine.model_dump(mode="json", exclude_unset=True)
+        if stage.machine.type is not None and "accelerators" not in stage.machine.model_fields_set:
+            merged["accelerators"] = None
+        return Machine.model_validate(merged)
+
+    def refusals(self) -> Iterator[Refusal]:
+        if self.workload.kind == "command":
+            yield from self._refused_for_a_command()
+        else:
+            yield from self._refused_for_a_trainer()
+        yield from self._refused_cadences()
+        yield from self._refused_stages()
+
+    def _refused_for_a_command(self) -> Iterator[Refusal]:
+        for key in ("model", "data", "training", "stages"):
+            if key in self.model_fields_set and getattr(self, key):
+                yield Refusal((key,), "kind command does not use it: the program is on its own", f"leave out {key}")
+        for key in ("every", "milestone_every"):
+            cadence = getattr(self.checkpoint, key)
+            if cadence is not None and cadence.steps is not None:
+                yield Refusal(
+                    ("checkpoint", key),
+                    "the agent can't count the steps of kind command",
+                    'write a duration, such as "10 min"' if key == "every" else "leave it out",
+                )
+
+    def _refused_for_a_trainer(self) -> Iterator[Refusal]:
+        kind = self.workload.kind
+        if self.model is None and kind != "arr-coc":
+            yield Refusal((), f"kind {kind} needs a model", "add model: {name: HUGGING-FACE-NAME}")
+        if self.data is None:
+            yield Refusal((), f"kind {kind} needs data", "add data: {source: FOLDER}")
+        ranks = (self.machine.gpus.count if self.machine.gpus else 1) * self.machine.vms
+        together = self.training.micro_batch * ranks
+        if ranks > 1 and self.training.global_batch % together:
+            yield Refusal(
+                ("training", "global_batch"),
+                f"{self.training.global_batch} is not a multiple of {together}: "
+                f"{ranks} ranks with a micro_batch of {self.training.micro_batch}",
+                f"write global_batch: {-(-self.training.global_batch // together) * together}, or another micro_batch",
+            )
+        if self.model is not None and self.model.config is not None and self.data is not None:
+            yield from _refused_model_for_data(self.model.config, self.data)
+
+    def _refused_cadences(self) -> Iterator[Refusal]:
+        every, limit = self.checkpoint.every, self.machine.max_run_duration
+        if every.steps is not None and self.workload.kind != "command" and every.steps > self.training.max_steps:
+            yield Refusal(
+                ("checkpoint", "every"),
+                f"a run of {self.training.max_steps} steps never gets to its first checkpoint",
+                f'write fewer than {self.training.max_steps} steps, or "auto"',
+            )
+        if every.seconds is not None and limit is not None and every.seconds >= limit:
+            yield Refusal(
+                ("checkpoint", "every"),
+                f"the VM is stopped after {limit:g} s (machine.max_run_duration), before its first checkpoint",
+                'write a shorter duration, or "auto"',
+            )
+
+    def _refused_stages(self) -> Iterator[Refusal]:
+        if not self.stages:
+            return
+        total = sum(stage.steps for stage in self.stages)
+        if total != self.training.max_steps and self.workload.kind != "command":
+            yield Refusal(
+                ("training", "max_steps") if "max_steps" in self.training.model_fields_set else ("stages",),
+                f"the stages have {total} steps together, training.max_steps is {self.training.max_steps}",
+                f"write training.max_steps: {total}, or change the stages",
+            )
+        names = [stage.name for stage in self.stages]
+        for place, stage in enumerate(self.stages):
+            if stage.name in names[:place]:
+                yield Refusal(
+                    ("stages", place, "name"),
+                    f"two stages are called {stage.name}",
+                    "give each stage a name of its own",
+                )
+            if stage.checkpoint_every and stage.checkpoint_every.steps and stage.checkpoint_every.steps > stage.steps:
+                yield Refusal(
+                    ("stages", place, "checkpoint_every"),
+                    f"a stage of {stage.steps} steps never gets to its first checkpoint",
+                    f'write fewer than {stage.steps} steps, or "auto"',
+                )
+            try:
+                self.machine_for(stage)
+            except ValidationError as error:
+                for mistake in error.errors(include_url=False):
+                    given: dict[str, Any] = mistake.get("ctx", {})
+                    where = ("stages", place, "machine", *mistake["loc"])
+                    yield Refusal(where, given.get("reason", mistake["msg"]), given.get("fix", "see machine"))
+
+
+def _refused_model_for_data(config: dict[str, Any], data: Data) -> Iterator[Refusal]:
+    if data.tokenizer is None:
+        yield Refusal(
+            ("data",),
+            "a model given by config brings no tokenizer",
+            "add tokenizer: {train_vocab_size: 4096}, or tokenizer: {name: HUGGING-FACE-NAME}",
+        )
+        return
+    tokens, rows = data.tokenizer.train_vocab_size, config.get("vocab_size")
+    if tokens is not None and isinstance(rows, int) and tokens > rows:
+        yield Refusal(
+            ("data", "tokenizer", "train_vocab_size"),
+            f"{tokens} tokens don't fit into the model's vocab_size, {rows}",
+            f"write train_vocab_size: {rows}, or a larger model.config.vocab_size",
+        )
+    longest = config.get("max_position_embeddings")
+    if isinstance(longest, int) and data.sequence_length > longest:
+        yield Refusal(
+            ("data", "sequence_length"),
+            f"{data.sequence_length} tokens are more than the model's max_position_embeddings, {longest}",
+            f"write sequence_length: {longest}, or a larger model.config.max_position_embeddings",
+        )

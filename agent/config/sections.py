@@ -1,0 +1,167 @@
+"""The other sections of a run file: the program, its checkpoints, its stages, its supervision."""
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from agent.config.learning import Rate
+from agent.config.machine import StageMachine
+from agent.config.places import Bucket, Folder
+from agent.config.refusal import Many, Refusal, Section
+from agent.config.units import CadenceText, Seconds, Steps
+
+Name = Annotated[str, Field(min_length=1)]
+LONGEST_GRACE = 20.0
+
+
+class Workload(Section):
+    """The program that trains."""
+
+    kind: Literal["llm", "vlm", "arr-coc", "command"] = "llm"
+    """`llm`, `vlm` and `arr-coc` are this project's own trainers, `command` is any program. Default: llm."""
+
+    command: Many[Name] = ()
+    """kind `command`: the program and its arguments. Default: [] (required for `command`)."""
+
+    notice_signal: Literal["SIGUSR1", "SIGUSR2", "SIGTERM", "SIGINT", "SIGHUP"] = "SIGUSR1"
+    """kind `command`: the signal that tells the program to save. Default: SIGUSR1."""
+
+    checkpoint_dir: Folder | None = None
+    """kind `command`: the folder that the program saves to. Default: null (required for `command`)."""
+
+    env: dict[str, str] = Field(default_factory=dict)
+    """Environment variables for the trainer. Default: {}."""
+
+    def refusals(self) -> Iterator[Refusal]:
+        if self.kind == "command":
+            if not self.command:
+                yield Refusal(("kind",), "kind command needs a command", "add command: [python, train.py]")
+            if self.checkpoint_dir is None:
+                yield Refusal(
+                    ("kind",),
+                    "kind command needs the folder that the program saves to",
+                    "add checkpoint_dir: FOLDER",
+                )
+        else:
+            for key in ("command", "notice_signal", "checkpoint_dir"):
+                if key in self.model_fields_set:
+                    yield Refusal((key,), f"kind {self.kind} does not use it", "leave it out, or write kind: command")
+        for variable in self.env:
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
+                yield Refusal(("env",), f"{variable!r} can't be an environment variable", "use letters, digits and '_'")
+
+
+class Checkpoint(Section):
+    """Where checkpoints go, how often, and which of them stay."""
+
+    bucket: Bucket
+    """gs://BUCKET/PREFIX, or file:///FOLDER on a disk that outlives the VM. Default: required."""
+
+    every: CadenceText = Field(default="auto", validate_default=True)
+    """From one checkpoint to the next: "500 steps", "10 min", or `auto`, which weighs what a save costs against what a
+    preemption would lose. Unit: steps or duration. Default: auto."""
+
+    keep: int = Field(default=3, ge=1)
+    """The newest checkpoints that stay; at least 2 leave one to fall back to. Unit: checkpoints. Default: 3."""
+
+    milestone_every: CadenceText | None = None
+    """From one checkpoint that stays for good to the next, in steps. Unit: steps. Default: null (none)."""
+
+    def refusals(self) -> Iterator[Refusal]:
+        if self.milestone_every is None:
+            return
+        if self.milestone_every.steps is None:
+            yield Refusal(
+                ("milestone_every",),
+                f"{self.milestone_every} is no number of steps",
+                'write a number of steps, such as "5000 steps", or null',
+            )
+        elif self.every.steps is not None and self.milestone_every.steps % self.every.steps:
+            near = max(self.milestone_every.steps // self.every.steps, 1) * self.every.steps
+            yield Refusal(
+                ("milestone_every",),
+                f"no checkpoint is made at step {self.milestone_every.steps}: every is {self.every}",
+                f'write a multiple, such as "{near} steps"',
+            )
+
+
+class Trained(Section):
+    """Modules that a stage trains."""
+
+    modules: Annotated[Many[Name], Field(min_length=1)]
+    """Names of modules, as glob patterns. Default: required."""
+
+    learning_rate: Rate
+    """The learning rate of these modules at its highest. Unit: none. Default: required."""
+
+
+class Stage(Section):
+    """A part of the run with its own trained modules, learning rates, cadence or machine."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
+    """A name for journal and metrics. Default: required."""
+
+    steps: Steps = Field(ge=1)
+    """Optimizer steps in this stage. Unit: steps. Default: required."""
+
+    train: Many[Trained] = ()
+    """What this stage trains; everything else is frozen. Default: [] (the whole model)."""
+
+    machine: StageMachine | None = None
+    """Where the stage's machine differs from the run's. Default: null (it doesn't)."""
+
+    checkpoint_every: CadenceText | None = None
+    """As checkpoint.every, in this stage. Unit: steps or duration. Default: null (the run's)."""
+
+
+class PriceCap(Section):
+    """A planning rule: Compute Engine has no bid, so the cap is looked at before a run starts, not while it runs."""
+
+    max_hourly_usd: float = Field(gt=0, allow_inf_nan=False)
+    """The run is not planned while its VMs together cost more. Unit: US dollars per hour. Default: required."""
+
+
+class Wandb(Section):
+    """Weights & Biases."""
+
+    project: Name
+    """The project. Default: required."""
+
+    entity: Name | None = None
+    """The user or team. Default: null (the account's own)."""
+
+
+class Tracking(Section):
+    """Where metrics go besides the run's own files."""
+
+    wandb: Wandb | None = None
+    """Weights & Biases. Default: null (not used)."""
+
+
+class Supervision(Section):
+    """When the agent gives up on a trainer."""
+
+    hang_timeout: Seconds = Field(default=600.0, gt=0)
+    """A trainer without a heartbeat for this long is restarted. Unit: duration. Default: 10 min."""
+
+    stop_grace: Seconds = Field(default=5.0, gt=0)
+    """From SIGTERM to SIGKILL when a trainer is stopped, at most 20 s. Unit: duration. Default: 5 s."""
+
+    crash_limit: int = Field(default=3, ge=1)
+    """Crashes in a row, without a step done, after which the run stops. Unit: crashes. Default: 3."""
+
+    def refusals(self) -> Iterator[Refusal]:
+        if self.stop_grace > LONGEST_GRACE:
+            yield Refusal(
+                ("stop_grace",),
+                f"{self.stop_grace:g} s don't fit into the 30 s that a Spot VM has to shut down",
+                'write a duration up to "20 s", such as "5 s"',
+            )
+        elif self.stop_grace >= self.hang_timeout:
+            yield Refusal(
+                ("hang_timeout",),
+                "it is no longer than stop_grace, so a trainer that is stopping counts as hung",
+                'write a longer duration, such as "10 min"',
+            )
