@@ -1,0 +1,232 @@
+"""gs:// - objects in Cloud Storage.
+
+The hot path (`create`, `replace`, `read`, `read_into`) speaks the JSON API over `Transport`; what is rare
+goes through Google's own client in `control`. An upload carries its CRC32C, and the server makes no object
+of bytes that do not match it: so under a create-only name there is our content, whole, or nothing of ours,
+and a try again can't meet a broken object of its own making.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import time
+import uuid
+from collections.abc import Callable
+from datetime import datetime
+from urllib.parse import quote
+
+from crc32c import crc32c
+
+from agent.store.base import (
+    AlreadyExists,
+    Buffer,
+    Corrupt,
+    Forbidden,
+    StoredObject,
+    StoreError,
+    Unavailable,
+    check_name,
+)
+from agent.store.control import Control, forbidden, missing
+from agent.store.credentials import Token
+from agent.store.transport import Reply, Transport
+
+_DAMAGED_TRIES = 3
+_FIELDS = "fields=name,size,crc32c,generation,updated"
+
+
+class GcsStore:
+    """A `Store` in a bucket. `STORAGE_EMULATOR_HOST` in the environment sends it to another server."""
+
+    def __init__(self, url: str) -> None:
+        bucket, _, prefix = url.removeprefix("gs://").strip("/").partition("/")
+        if not bucket:
+            raise StoreError(f"no bucket in {url!r}: use gs://BUCKET/PREFIX")
+        self.url = f"gs://{bucket}/{prefix}".rstrip("/")
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._bucket = bucket
+        endpoint = os.environ.get("STORAGE_EMULATOR_HOST") or "https://storage.googleapis.com"
+        endpoint = endpoint if "://" in endpoint else f"http://{endpoint}"
+        self._token = Token()
+        self._transport = Transport(endpoint, self._token)
+        self._control = Control(endpoint, self._token, bucket, self._prefix)
+
+    def create(self, name: str, data: Buffer, *, timeout: float) -> StoredObject:
+        deadline = time.monotonic() + timeout
+        view = memoryview(data).cast("B")
+        crc = crc32c(view)
+        for _ in range(_DAMAGED_TRIES):
+            reply = self._upload(name, view, crc, deadline, create_only=True)
+            if reply.status == 200:
+                return self._verified(name, len(view), crc, _stored(name, reply), deadline)
+            if reply.status not in (403, 412):
+                raise self._failure(reply, name, "storage.objects.create")
+            refusal = self._failure(reply, name, "storage.objects.create")
+            try:
+                # An identity that may not overwrite can get a 403 for a name that is taken.
+                there = self._stat(name, deadline)
+            except Forbidden:
+                raise refusal from None
+            if there is None and reply.status == 403:
+                raise refusal
+            if there is None:
+                continue  # deleted between the two questions
+            if (there.size, there.crc32c) == (len(view), crc):
+                return there
+            raise AlreadyExists(
+                f"{self.url}/{name} exists with other content ({there.size} bytes, crc32c {there.crc32c:08x}; "
+                f"ours: {len(view)} bytes, crc32c {crc:08x}). Objects are never overwritten: choose another name"
+            )
+        raise Unavailable(f"creating {self.url}/{name}: it appears and vanishes. Does another program write here?")
+
+    def replace(self, name: str, data: Buffer, *, timeout: float) -> StoredObject:
+        deadline = time.monotonic() + timeout
+        view = memoryview(data).cast("B")
+        crc = crc32c(view)
+        reply = self._upload(name, view, crc, deadline, create_only=False)
+        if reply.status != 200:
+            raise self._failure(reply, name, "storage.objects.create (and .delete where it exists)")
+        return self._verified(name, len(view), crc, _stored(name, reply), deadline)
+
+    def read(self, name: str, *, timeout: float) -> bytes:
+        body, _ = self._download(name, None, time.monotonic() + timeout)
+        return bytes(body)
+
+    def read_into(self, name: str, into: memoryview, *, timeout: float) -> int:
+        view = into.cast("B")
+
+        def place(size: int) -> memoryview:
+            if size != len(view):
+                raise Corrupt(
+                    f"{self.url}/{name} has {size} bytes where {len(view)} were expected: "
+                    "it is not the object its manifest speaks of"
+                )
+            return view
+
+        return self._download(name, place, time.monotonic() + timeout)[1]
+
+    def list(self, prefix: str = "", *, timeout: float) -> list[StoredObject]:
+        return self._control.list(prefix, time.monotonic() + timeout)
+
+    def copy(self, source: str, target: str, *, timeout: float) -> StoredObject:
+        return self._control.copy(check_name(source), check_name(target), time.monotonic() + timeout)
+
+    def delete(self, name: str, *, timeout: float) -> None:
+        self._control.delete(check_name(name), time.monotonic() + timeout)
+
+    def check(self, *, timeout: float) -> None:
+        self._control.check(time.monotonic() + timeout)
+
+    def warm(self, connections: int, *, timeout: float) -> None:
+        # Whether the object exists does not matter: any answer means that the way is open.
+        self._transport.warm(connections, self._object(".warm") + f"?{_FIELDS}", time.monotonic() + timeout)
+
+    def _object(self, name: str) -> str:
+        return f"/storage/v1/b/{self._bucket}/o/{quote(self._prefix + check_name(name), safe='')}"
+
+    def _upload(self, name: str, data: memoryview, crc: int, deadline: float, *, create_only: bool) -> Reply:
+        metadata = {"name": self._prefix + check_name(name), "crc32c": _encode(crc)}
+        boundary = uuid.uuid4().hex
+        head = (
+            f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n{json.dumps(metadata)}\r\n"
+            f"--{boundary}\r\nContent-Type: application/octet-stream\r\n\r\n"
+        )
+        condition = "&ifGenerationMatch=0" if create_only else ""
+        for tries_left in reversed(range(_DAMAGED_TRIES)):
+            reply = self._transport.request(
+                "POST",
+                f"/upload/storage/v1/b/{self._bucket}/o?uploadType=multipart&{_FIELDS}{condition}",
+                deadline=deadline,
+                doing=f"uploading {self.url}/{name}",
+                body=(head.encode(), data, f"\r\n--{boundary}--\r\n".encode()),
+                content_type=f"multipart/related; boundary={boundary}",
+            )
+            damaged = reply.status == 400 and "crc32c" in reply.reason().lower()
+            if not damaged:
+                return reply
+            if not tries_left:
+                break
+        raise Corrupt(
+            f"{self.url}/{name} arrived damaged {_DAMAGED_TRIES} times and was not stored: {reply.reason()} "
+            "Was its memory written to during the upload? If not, suspect this machine's memory"
+        )
+
+    def _verified(self, name: str, size: int, crc: int, answer: StoredObject, deadline: float) -> StoredObject:
+        if (answer.size, answer.crc32c) == (size, crc):
+            return answer
+        # The server had the checksum and accepted. Ask what it really keeps before calling it broken.
+        there = self._stat(name, deadline)
+        if there is not None and (there.size, there.crc32c) == (size, crc):
+            return there
+        raise Corrupt(
+            f"{self.url}/{name} was stored with other content than sent ({answer.size} bytes, crc32c "
+            f"{answer.crc32c:08x}; sent: {size} bytes, crc32c {crc:08x}). Its name is spent: choose another one"
+        )
+
+    def _stat(self, name: str, deadline: float) -> StoredObject | None:
+        reply = self._transport.request(
+            "GET", f"{self._object(name)}?{_FIELDS}", deadline=deadline, doing=f"looking at {self.url}/{name}"
+        )
+        if reply.status == 404:
+            return None
+        if reply.status != 200:
+            raise self._failure(reply, name, "storage.objects.get")
+        return _stored(name, reply)
+
+    def _download(self, name: str, into: Callable[[int], memoryview] | None, deadline: float) -> tuple[memoryview, int]:
+        for _ in range(_DAMAGED_TRIES):  # it may be the way, not the object, that damages
+            reply = self._transport.request(
+                "GET",
+                f"{self._object(name)}?alt=media",
+                deadline=deadline,
+                doing=f"downloading {self.url}/{name}",
+                into=into,
+            )
+            if reply.status != 200:
+                raise self._failure(reply, name, "storage.objects.get")
+            crc, announced = int(crc32c(reply.body)), _announced(reply)
+            if crc == announced:
+                return reply.body, crc
+        raise Corrupt(
+            f"{self.url}/{name} is damaged: crc32c {crc:08x} came, the server announced "
+            f"{'none' if announced is None else f'{announced:08x}'} ({_DAMAGED_TRIES} times). Use an older checkpoint"
+        )
+
+    def _failure(self, reply: Reply, name: str, permission: str) -> StoreError:
+        where = f"{self.url}/{name}"
+        if reply.status in (401, 403):
+            return forbidden(where, permission, self._token.identity(), reply.reason())
+        if reply.status == 404:
+            return missing(where, self._bucket, reply.reason())
+        return StoreError(f"{where}: status {reply.status}, {reply.reason()}")
+
+
+def _stored(name: str, reply: Reply) -> StoredObject:
+    fields = json.loads(bytes(reply.body))
+    return StoredObject(
+        name=name,
+        size=int(fields["size"]),
+        crc32c=_decode(fields["crc32c"]),
+        generation=int(fields["generation"]),
+        updated=datetime.fromisoformat(fields["updated"]).timestamp(),
+    )
+
+
+def _announced(reply: Reply) -> int | None:
+    """The CRC32C that the server says belongs to the whole object."""
+    for header in reply.headers.get_all("x-goog-hash") or ():
+        for item in header.split(","):
+            kind, _, value = item.strip().partition("=")
+            if kind == "crc32c":
+                return _decode(value)
+    return None
+
+
+def _encode(crc: int) -> str:
+    return base64.b64encode(crc.to_bytes(4)).decode()
+
+
+def _decode(text: str) -> int:
+    return int.from_bytes(base64.b64decode(text))
