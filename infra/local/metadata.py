@@ -133,7 +133,7 @@ class MetadataServer:
         return self
 
     def close(self) -> None:
-        """Stop serving; hanging polls are answered with 503."""
+        """Stop serving and cut all connections, hanging polls too."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import sys
@@ -39,6 +40,14 @@ class Server(ThreadingHTTPServer):
     def __init__(self, port: int, source: Source) -> None:
         super().__init__(("127.0.0.1", port), Handler)
         self.source = source
+        self.open: set[socket.socket] = set()
+
+    def server_close(self) -> None:
+        """Cut the open connections too: a kept-alive one would outlive the server and hide its successor."""
+        super().server_close()
+        for connection in tuple(self.open):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that hangs up is no error of ours; anything else keeps its traceback."""
@@ -52,6 +61,14 @@ class Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     wbufsize = -1  # headers and body leave in one segment
     timeout = 120  # seconds an idle connection keeps its thread
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.open.add(self.connection)
+
+    def finish(self) -> None:
+        self.server.open.discard(self.connection)
+        super().finish()
 
     def do_GET(self) -> None:
         self._serve(None)
