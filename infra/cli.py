@@ -1,0 +1,76 @@
+"""`spot`, the operator's command."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+from typer.core import TyperCommand
+
+from agent.config import RunConfig, RunFileError, load_run
+from infra.reference import draw_fields
+
+BAD_RUN_FILE = 2
+"""Exit code, the same as for a mistake on the command line."""
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
+
+RunFile = Annotated[Path, typer.Argument(metavar="RUN.yaml", help="The run file.")]
+
+
+class _HelpWithFields(TyperCommand):
+    """A command whose --help also explains the run file."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        super().format_help(ctx, formatter)
+        Console().print(draw_fields())
+
+
+@app.callback()
+def main() -> None:
+    """Train on Spot VMs: a run file says what, the agent sees to it that a preemption loses nothing."""
+
+
+@app.command()
+def check(run_file: RunFile) -> None:
+    """Say whether a run file can be used, and name every mistake in it."""
+    run = _load(run_file)
+    typer.echo(f"{run_file}: run {run.run_id} ({run.workload.kind}) can be used")
+
+
+@app.command()
+def fields() -> None:
+    """List the keys of a run file with unit, default and meaning."""
+    Console().print(draw_fields())
+
+
+@app.command()
+def schema() -> None:
+    """Print the run file's JSON schema, for editors and other tools."""
+    typer.echo(json.dumps(RunConfig.model_json_schema(), indent=2))
+
+
+@app.command(cls=_HelpWithFields)
+def run(
+    run_file: RunFile,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the local cloud's disks, buckets and logs. Default: out/RUN_ID.")
+    ] = None,
+) -> None:
+    """Train a run on the local cloud, under the agent, on this machine."""
+    described = _load(run_file)
+    from infra.local.fleet import run_once  # noqa: PLC0415, only this command needs the local cloud
+
+    raise typer.Exit(run_once(run_file, out=out or Path("out") / described.run_id))
+
+
+def _load(run_file: Path) -> RunConfig:
+    try:
+        return load_run(run_file)
+    except RunFileError as error:
+        console = Console(stderr=True, soft_wrap=True)
+        for line in str(error).splitlines():
+            console.print(Text(line, style="green" if line.startswith(" ") else "bold red"))
+        raise typer.Exit(BAD_RUN_FILE) from None
