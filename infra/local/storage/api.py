@@ -1,0 +1,307 @@
+"""The JSON API but for media: buckets, metadata, listings, copies, deletions."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from email.message import Message
+from functools import cached_property
+from typing import Any
+from urllib.parse import parse_qs, parse_qsl
+
+from infra.local.storage.errors import ApiError, Missing, Refused
+from infra.local.storage.flow import Body
+from infra.local.storage.iam import Iam
+from infra.local.storage.memory import Data
+from infra.local.storage.objects import PAGE_LIMIT, Bucket, ListQuery, Storage
+from infra.local.storage.resources import Metadata, Object, Preconditions
+from infra.local.storage.routes import Target
+from infra.local.storage.uploads import parse_json
+
+COMPOSE_LIMIT = 32
+_NOT_PLAYED = ("matchGlob", "softDeleted", "filter")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request, its body not yet received. `host` is the server's own address as the client wrote it."""
+
+    method: str
+    target: Target
+    query_string: str
+    headers: Message
+    body: Body
+    host: str
+    identity: str
+
+    @cached_property
+    def query(self) -> dict[str, str]:
+        """The query's parameters, the last of each name."""
+        return dict(parse_qsl(self.query_string, keep_blank_values=True))
+
+
+@dataclass
+class Response:
+    """An answer."""
+
+    status: int
+    headers: dict[str, str] = field(default_factory=dict)
+    data: Data = field(default_factory=Data)
+
+
+def json_response(document: Any, status: int = 200) -> Response:
+    content = json.dumps(document).encode()
+    return Response(status, {"Content-Type": "application/json; charset=UTF-8"}, Data.of(content))
+
+
+def error_response(error: ApiError) -> Response:
+    if error.status == 304:
+        return Response(304)
+    headers = {"Content-Type": "application/json; charset=UTF-8", **error.headers}
+    return Response(error.status, headers, Data.of(error.body()))
+
+
+def number(query: dict[str, str], name: str) -> int | None:
+    """A query parameter as a number, None if it is absent; 400 if it is none."""
+    text = query.get(name, "")
+    if not text:
+        return None
+    if not text.isdigit():
+        raise Refused(f"Invalid value for {name}: {text!r}.")
+    return int(text)
+
+
+class Api:
+    """Carries out requests whose identity is known."""
+
+    def __init__(self, storage: Storage, iam: Iam) -> None:
+        self._storage = storage
+        self._iam = iam
+
+    def handle(self, request: Request) -> Response:
+        """The answer to a request; ApiError where it is refused."""
+        handler: Callable[[Request], Response] | None = getattr(self, f"_{request.target.operation}", None)
+        if handler is None:
+            raise Missing("Not Found")
+        return handler(request)
+
+    def find(self, request: Request, bucket: str, name: str, *, source: bool = False) -> Object:
+        """The object a request reads. Who may not list is told 403 of what is missing, as the service does."""
+        self._iam.check(request.identity, "get", bucket, name)
+        infix = "Source" if source else ""
+        generation = number(request.query, "sourceGeneration" if source else "generation")
+        conditions = Preconditions.of(request.query, infix)
+        try:
+            return self._storage.bucket(bucket).get(name, generation, conditions, reading=not source)
+        except Missing:
+            self._iam.check(request.identity, "list", bucket, name)
+            raise
+
+    def may_replace(self, request: Request, bucket: str, name: str) -> Callable[[], None]:
+        """Overwriting deletes the old generation, and needs the permission for that."""
+        return lambda: self._iam.check(request.identity, "delete", bucket, name)
+
+    # Buckets
+
+    def _bucket_list(self, request: Request) -> Response:
+        self._iam.check(request.identity, "buckets.list", "")
+        found = self._storage.buckets(request.query.get("prefix", ""))
+        items = [bucket.resource(request.host) for bucket in found]
+        return json_response({"kind": "storage#buckets", "items": items})
+
+    def _bucket_create(self, request: Request) -> Response:
+        metadata = parse_json(request.body.read())
+        name = str(metadata.get("name", ""))
+        self._iam.check(request.identity, "buckets.create", name)
+        return json_response(self._storage.create_bucket(name, metadata).resource(request.host))
+
+    def _bucket_get(self, request: Request) -> Response:
+        bucket = self._bucket(request, "buckets.get")
+        Preconditions.of(request.query).check(1, bucket.metageneration, reading=True)
+        return json_response(bucket.resource(request.host))
+
+    def _bucket_patch(self, request: Request) -> Response:
+        bucket = self._bucket(request, "buckets.update")
+        changes = parse_json(request.body.read())
+        settled = ("kind", "id", "selfLink", "name", "generation", "metageneration", "etag", "timeCreated", "updated")
+        changes = {key: value for key, value in changes.items() if key not in settled}
+        bucket.patch_bucket(changes, Preconditions.of(request.query))
+        return json_response(bucket.resource(request.host))
+
+    _bucket_update = _bucket_patch
+
+    def _bucket_delete(self, request: Request) -> Response:
+        self._iam.check(request.identity, "buckets.delete", request.target.bucket)
+        self._storage.delete_bucket(request.target.bucket, Preconditions.of(request.query))
+        return Response(204)
+
+    def _bucket_permissions(self, request: Request) -> Response:
+        bucket = request.target.bucket
+        self._storage.bucket(bucket)
+        asked = parse_qs(request.query_string).get("permissions", [])
+        held = [
+            permission
+            for permission in asked
+            if self._iam.allows(request.identity, permission.removeprefix("storage.").removeprefix("objects."), bucket)
+        ]
+        return json_response({"kind": "storage#testIamPermissionsResponse", "permissions": held})
+
+    def _bucket(self, request: Request, action: str) -> Bucket:
+        self._iam.check(request.identity, action, request.target.bucket)
+        return self._storage.bucket(request.target.bucket)
+
+    # Objects
+
+    def _object_list(self, request: Request) -> Response:
+        query = request.query
+        for name in _NOT_PLAYED:
+            if query.get(name, "false") != "false":
+                raise ApiError(501, f"The local storage server does not play the listing parameter {name}.")
+        self._iam.check(request.identity, "list", request.target.bucket, query.get("prefix", ""))
+        limit = number(query, "maxResults")
+        found = self._storage.bucket(request.target.bucket).list(
+            ListQuery(
+                prefix=query.get("prefix", ""),
+                delimiter=query.get("delimiter", ""),
+                start=query.get("startOffset", ""),
+                end=query.get("endOffset", ""),
+                limit=min(limit or PAGE_LIMIT, PAGE_LIMIT),
+                token=query.get("pageToken", ""),
+                versions=query.get("versions") == "true",
+                trailing_delimiter=query.get("includeTrailingDelimiter") == "true",
+            )
+        )
+        document: Metadata = {"kind": "storage#objects"}
+        if found.items:
+            document["items"] = [item.resource(request.host) for item in found.items]
+        if found.prefixes:
+            document["prefixes"] = found.prefixes
+        if found.next_token:
+            document["nextPageToken"] = found.next_token
+        return json_response(document)
+
+    def _object_get(self, request: Request) -> Response:
+        found = self.find(request, request.target.bucket, request.target.name)
+        return json_response(found.resource(request.host))
+
+    def _object_patch(self, request: Request, *, whole: bool = False) -> Response:
+        target = request.target
+        changes = parse_json(request.body.read())
+        self._iam.check(request.identity, "update", target.bucket, target.name)
+        changed = self._storage.bucket(target.bucket).amend(
+            target.name,
+            changes,
+            Preconditions.of(request.query),
+            generation=number(request.query, "generation"),
+            whole=whole,
+        )
+        return json_response(changed.resource(request.host))
+
+    def _object_update(self, request: Request) -> Response:
+        return self._object_patch(request, whole=True)
+
+    def _object_delete(self, request: Request) -> Response:
+        target = request.target
+        self._iam.check(request.identity, "delete", target.bucket, target.name)
+        generation = number(request.query, "generation")
+        self._storage.bucket(target.bucket).delete(target.name, Preconditions.of(request.query), generation)
+        return Response(204)
+
+    def _object_compose(self, request: Request) -> Response:
+        target = request.target
+        document = parse_json(request.body.read())
+        sources = document.get("sourceObjects", [])
+        if not 0 < len(sources) <= COMPOSE_LIMIT:
+            raise Refused(f"The number of source components provided ({len(sources)}) is not in 1 to {COMPOSE_LIMIT}.")
+        self._iam.check(request.identity, "create", target.bucket, target.name)
+        bucket = self._storage.bucket(target.bucket)
+        parts = []
+        for source in sources:
+            self._iam.check(request.identity, "get", target.bucket, source["name"])
+            match = source.get("objectPreconditions", {}).get("ifGenerationMatch")
+            conditions = Preconditions(None if match is None else int(match))
+            generation = source.get("generation")
+            found = bucket.get(
+                source["name"], None if generation is None else int(generation), conditions, reading=False
+            )
+            parts.append(found)
+        metadata = {"contentType": parts[0].metadata.get("contentType"), **document.get("destination", {})}
+        made = bucket.insert(
+            target.name,
+            Data.joined(part.data for part in parts),
+            metadata,
+            conditions=Preconditions.of(request.query),
+            component_count=sum(part.component_count or 1 for part in parts),
+            may_replace=self.may_replace(request, target.bucket, target.name),
+        )
+        return json_response(made.resource(request.host))
+
+    def _object_rewrite(self, request: Request) -> Response:
+        source = self._copy_source(request)
+        total = source.size
+        done = _rewritten(request.query, source) + (number(request.query, "maxBytesRewrittenPerCall") or total)
+        if done < total:
+            token = base64.urlsafe_b64encode(json.dumps([source.generation, done]).encode()).decode()
+            return json_response(
+                {
+                    "kind": "storage#rewriteResponse",
+                    "totalBytesRewritten": str(done),
+                    "objectSize": str(total),
+                    "done": False,
+                    "rewriteToken": token,
+                }
+            )
+        made = self._copy(request, source)
+        return json_response(
+            {
+                "kind": "storage#rewriteResponse",
+                "totalBytesRewritten": str(total),
+                "objectSize": str(total),
+                "done": True,
+                "resource": made.resource(request.host),
+            }
+        )
+
+    def _object_copy(self, request: Request) -> Response:
+        return json_response(self._copy(request, self._copy_source(request)).resource(request.host))
+
+    def _object_move(self, request: Request) -> Response:
+        target = request.target
+        source = self._copy_source(request)
+        self._iam.check(request.identity, "delete", target.bucket, target.name)
+        made = self._copy(request, source)
+        self._storage.bucket(target.bucket).delete(source.name, generation=source.generation)
+        return json_response(made.resource(request.host))
+
+    def _copy_source(self, request: Request) -> Object:
+        return self.find(request, request.target.bucket, request.target.name, source=True)
+
+    def _copy(self, request: Request, source: Object) -> Object:
+        target = request.target
+        described = parse_json(request.body.read())
+        self._iam.check(request.identity, "create", target.to_bucket, target.to_name)
+        return self._storage.bucket(target.to_bucket).insert(
+            target.to_name,
+            source.data,
+            described or source.metadata,
+            conditions=Preconditions.of(request.query),
+            crc32c=source.crc32c,
+            component_count=source.component_count,
+            may_replace=self.may_replace(request, target.to_bucket, target.to_name),
+        )
+
+
+def _rewritten(query: dict[str, str], source: Object) -> int:
+    """How many bytes the calls before this one rewrote, by their token."""
+    token = query.get("rewriteToken")
+    if not token:
+        return 0
+    try:
+        generation, done = json.loads(base64.urlsafe_b64decode(token))
+    except ValueError:
+        raise Refused(f"Invalid rewriteToken: {token!r}.") from None
+    if generation != source.generation:
+        raise Refused("The source object changed since this rewrite began.")
+    return int(done)
