@@ -63,7 +63,7 @@ class Data(Section):
 
     include: Annotated[Many[str], Field(min_length=1)] = ("**/*.txt", "**/*.md", "**/*.rst", "**/*.py", "**/*.jsonl")
     """Files of a folder or bucket to read, as glob patterns.
-    Default: [**/*.txt, **/*.md, **/*.rst, **/*.py, **/*.jsonl]."""
+    Default: ["**/*.txt", "**/*.md", "**/*.rst", "**/*.py", "**/*.jsonl"]."""
 
     text_field: str = "text"
     """The field that holds the text in JSON lines and in Hugging Face datasets. Default: text."""

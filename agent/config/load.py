@@ -40,11 +40,11 @@ def load_run(path: Path) -> RunConfig:
         try:
             run = RunConfig.model_validate(file.data, context={"base": path.parent.absolute()})
         except ValidationError as error:
-            mistakes += [
-                _explain(dict(found), file.lines)
-                for found in error.errors(include_url=False)
-                if found["type"] != "default_factory_not_called"  # it follows from another mistake
-            ]
+            known = {mistake.path for mistake in mistakes}
+            for found in error.errors(include_url=False):
+                follows = found["type"] == "default_factory_not_called" or dotted(found["loc"]) in known
+                if not follows:
+                    mistakes.append(_explain(dict(found), file.lines))
     if run is None or mistakes:
         raise RunFileError(path, mistakes)
     return run

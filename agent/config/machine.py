@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from agent.config.refusal import Many, Refusal, Section
-from agent.config.units import Seconds, format_seconds
+from agent.config.units import Seconds, format_seconds, written
 
 BUILT_IN_GPUS: dict[str, tuple[str, int]] = {
     **{f"a2-highgpu-{n}g": ("nvidia-tesla-a100", n) for n in (1, 2, 4, 8)},
@@ -68,8 +68,12 @@ class Machine(Section):
     zones: Many[str] = ()
     """Zones of the region to look for machines in. Default: [] (all zones of the region)."""
 
-    notice: Seconds = 0.0
+    notice: Seconds = written("0 s")
     """How long before the shutdown a Spot VM learns of it: "0 s" or "120 s". Unit: duration. Default: 0 s."""
+
+    shutdown_window: Seconds = written("30 s", ge=1, le=3600)
+    """From the shutdown signal (ACPI G2) to the power cut, of which the last tenth is kept in reserve: 30 s on Spot.
+    Write less only to be more careful. Unit: duration. Default: 30 s."""
 
     local_ssd: int = Field(default=0, ge=0, le=32)
     """Local SSDs of 375 GB to add per VM. Unit: disks. Default: 0."""

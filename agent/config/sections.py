@@ -10,7 +10,7 @@ from agent.config.learning import Rate
 from agent.config.machine import StageMachine
 from agent.config.places import Bucket, Folder
 from agent.config.refusal import Many, Refusal, Section
-from agent.config.units import CadenceText, Seconds, Steps
+from agent.config.units import CadenceText, Seconds, Steps, written
 
 Name = Annotated[str, Field(min_length=1)]
 LONGEST_GRACE = 20.0
@@ -59,7 +59,7 @@ class Checkpoint(Section):
     bucket: Bucket
     """gs://BUCKET/PREFIX, or file:///FOLDER on a disk that outlives the VM. Default: required."""
 
-    every: CadenceText = Field(default="auto", validate_default=True)
+    every: CadenceText = written("auto")
     """From one checkpoint to the next: "500 steps", "10 min", or `auto`, which weighs what a save costs against what a
     preemption would lose. Unit: steps or duration. Default: auto."""
 
@@ -143,10 +143,10 @@ class Tracking(Section):
 class Supervision(Section):
     """When the agent gives up on a trainer."""
 
-    hang_timeout: Seconds = Field(default=600.0, gt=0)
+    hang_timeout: Seconds = written("10 min", gt=0)
     """A trainer without a heartbeat for this long is restarted. Unit: duration. Default: 10 min."""
 
-    stop_grace: Seconds = Field(default=5.0, gt=0)
+    stop_grace: Seconds = written("5 s", gt=0)
     """From SIGTERM to SIGKILL when a trainer is stopped, at most 20 s. Unit: duration. Default: 5 s."""
 
     crash_limit: int = Field(default=3, ge=1)

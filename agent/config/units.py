@@ -2,9 +2,10 @@
 
 import re
 from dataclasses import dataclass
-from typing import Annotated
+from decimal import Decimal
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from agent.config.refusal import refuse
@@ -53,7 +54,12 @@ def format_seconds(seconds: float) -> str:
     for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
         if seconds and seconds % size == 0:
             return f"{int(seconds // size)} {unit}"
-    return f"{seconds:.17g} s" if seconds % 1 else f"{int(seconds)} s"
+    return f"{Decimal(repr(float(seconds))):f} s" if seconds % 1 else f"{int(seconds)} s"
+
+
+def written(text: str, *, gt: float | None = None, ge: float | None = None, le: float | None = None) -> Any:
+    """A field whose default is written as in a run file, such as "10 min"."""
+    return Field(default=text, validate_default=True, gt=gt, ge=ge, le=le)
 
 
 def _parse_steps(value: object) -> object:
