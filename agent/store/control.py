@@ -15,6 +15,7 @@ from agent.store.base import AlreadyExists, Forbidden, NotFound, StoredObject, S
 from agent.store.credentials import Token
 
 _STALL = 10.0  # seconds, at most, that one answer is waited for
+_NO_BUCKET = "The specified bucket does not exist"
 _FIELDS = "name,size,crc32c,generation,updated"
 _T = TypeVar("_T")
 
@@ -55,7 +56,7 @@ class Control:
         try:
             self._call("deleting", name, "storage.objects.delete", deadline, remove)
         except NotFound as error:
-            if "bucket" in str(error.__cause__).lower():
+            if _NO_BUCKET in str(error.__cause__):
                 raise
 
     def copy(self, source: str, target: str, deadline: float) -> StoredObject:
@@ -149,7 +150,7 @@ def _limits(deadline: float) -> dict[str, Any]:
 
 def missing(where: str, bucket: str, reason: str) -> NotFound:
     """The error for a 404: whether it is the object or the bucket."""
-    if "bucket" in reason.lower():
+    if _NO_BUCKET in reason:
         return NotFound(
             f"bucket {bucket} does not exist ({where}). Make it with the stacks (`cdktf deploy`) or "
             f"`gcloud storage buckets create gs://{bucket}`, or correct checkpoint.bucket in the run file"

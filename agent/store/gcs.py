@@ -127,17 +127,18 @@ class GcsStore:
         return f"/storage/v1/b/{self._bucket}/o/{quote(self._prefix + check_name(name), safe='')}"
 
     def _upload(self, name: str, data: memoryview, crc: int, deadline: float, *, create_only: bool) -> Reply:
-        metadata = {"name": self._prefix + check_name(name), "crc32c": _encode(crc)}
+        full_name = quote(self._prefix + check_name(name), safe="")
         boundary = uuid.uuid4().hex
         head = (
-            f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n{json.dumps(metadata)}\r\n"
+            f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n"
+            f"{json.dumps({'crc32c': _encode(crc)})}\r\n"
             f"--{boundary}\r\nContent-Type: application/octet-stream\r\n\r\n"
         )
         condition = "&ifGenerationMatch=0" if create_only else ""
         for tries_left in reversed(range(_DAMAGED_TRIES)):
             reply = self._transport.request(
                 "POST",
-                f"/upload/storage/v1/b/{self._bucket}/o?uploadType=multipart&{_FIELDS}{condition}",
+                f"/upload/storage/v1/b/{self._bucket}/o?uploadType=multipart&name={full_name}&{_FIELDS}{condition}",
                 deadline=deadline,
                 doing=f"uploading {self.url}/{name}",
                 body=(head.encode(), data, f"\r\n--{boundary}--\r\n".encode()),
