@@ -1,0 +1,114 @@
+"""What the agent does with the window: save at once, train on while that is safe, save once more, stop.
+
+The first save secures what is there, mid-step if need be; nobody waits for a step to end. Where the VM goes on for a
+while (a 120 s notice), training does too, and the last save is made as late as is safe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import structlog
+
+from agent.ledger import Incident, Kind
+from agent.notices import Notice
+from agent.restarts import Cause
+from agent.window import Window
+
+if TYPE_CHECKING:
+    from agent.daemon import Agent
+
+log = structlog.get_logger()
+
+_RECORD_RESERVE_S = 2.0
+_SHUTDOWN_SOURCES = ("sigterm", "logind")
+
+
+async def use_window(agent: Agent, notice: Notice) -> Cause:
+    """Get the newest state into the bucket before the deadline, then stop the trainer. Returns why."""
+    machine = agent.run_config.machine
+    warning_s = machine.notice if notice.cause == "preempted" and notice.source == "metadata" else 0.0
+    window = Window(notice, warning_s, machine.shutdown_window, agent.clock)
+    kind: Kind = "preempted" if notice.cause == "preempted" else "operator_stop"
+    incident = agent.incident(kind, notice.source, detail=notice.detail, at=notice.at)
+    incident.window_s = round(window.deadline - notice.at, 3)
+    agent.incident_open = incident
+    log.warning("window", deadline_s=round(window.remaining(), 1), warning_s=warning_s, step=agent.step)
+
+    # Whether more than one save fits is known before the first: from what saves took on this VM, or a careful guess.
+    late = window.last_save_at(agent.saver.expected_save_s())
+    await save_before_deadline(agent, window, incident, last=late is None)
+    if late is not None and agent.link:
+        late = window.last_save_at(agent.saver.expected_save_s()) or agent.clock()
+        log.info("training_on", for_s=round(late - agent.clock(), 1), step=agent.step)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(agent.power_off_seen.wait(), late - agent.clock())
+            window = replace(window, notice=replace(notice, at=agent.clock()), warning_s=0.0)
+        await save_before_deadline(agent, window, incident, last=True, prefix="last_")
+    await stop_trainer(agent, window, incident)
+
+    incident.step_reached = max(incident.step_reached, agent.step)
+    incident.step_committed = agent.saver.committed_step
+    log.warning(
+        "window_used",
+        kind=incident.kind,
+        step_committed=incident.step_committed,
+        steps_lost=incident.steps_lost,
+        left_s=round(window.remaining(), 1),
+        **{f"{phase}_s": seconds for phase, seconds in incident.phases_s.items()},
+    )
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(agent.record(incident), max(_RECORD_RESERVE_S, window.remaining()))
+    return "preempted" if incident.kind == "preempted" else "operator_stop"
+
+
+async def stop_trainer(agent: Agent, window: Window, incident: Incident) -> None:
+    if agent.trainer and agent.trainer.running and not agent.complete:
+        await agent.trainer.stop(grace=min(agent.run_config.supervision.stop_grace, window.remaining()))
+    incident.mark("trainer_gone")
+
+
+async def save_before_deadline(
+    agent: Agent, window: Window, incident: Incident, *, last: bool, prefix: str = ""
+) -> bool:
+    """Stage and commit the newest boundary; whatever was staged before goes on draining. True when all is safe.
+
+    `last`: the trainer begins no further update, and is stopped once its state is staged: the drain gets its cores.
+    """
+    saver = agent.saver
+    saver.urge(window.deadline)
+    if agent.link:
+        incident.mark(f"{prefix}save_requested")
+        staged = await agent.link.save("emergency", deadline=window.deadline, timeout=window.remaining(), hold=last)
+        if staged:
+            incident.mark(f"{prefix}staged")
+            if last:
+                await stop_trainer(agent, window, incident)
+        else:
+            log.error(
+                "not_staged", step=agent.step, why="the trainer gave no answer; the newest staged snapshot counts"
+            )
+    safe = await saver.wait_committed(step=saver.staged_step, timeout=window.remaining())
+    commit = saver.last_commit
+    if safe and commit:
+        incident.mark(f"{prefix}last_byte", max(commit.last_byte_at, incident.at))
+        incident.mark(f"{prefix}committed", max(commit.committed_at, incident.at))
+        incident.bytes_uploaded += commit.size
+    elif not safe:
+        log.error("not_committed", step=saver.staged_step, committed=saver.committed_step, why="the deadline passed")
+    return safe
+
+
+def note_later(agent: Agent, notice: Notice) -> None:
+    """A further notice inside the window: recorded; it may say that this is a preemption, or that power goes now."""
+    incident = agent.incident_open
+    if incident is None:
+        return
+    incident.later_notices.append(f"{notice.source} after {notice.at - incident.at:.3f} s")
+    if notice.cause == "preempted":
+        incident.kind = "preempted"
+    if notice.source in _SHUTDOWN_SOURCES:
+        agent.power_off_seen.set()

@@ -1,0 +1,186 @@
+"""Any program as a trainer (`kind: command`): its checkpoint folder is committed whole, and brought back whole.
+
+The program saves to its folder in its own way, whenever it likes and when it gets the notice signal. The agent copies
+the folder into an arena once nothing in it changes any more, checks that nothing changed while it copied, and commits
+that like any other snapshot: manifest last. `step` counts these saves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from agent.arena import Arena, ArenaError
+from agent.messages import SaveReason, Staged
+from agent.store import StoreError
+
+if TYPE_CHECKING:
+    from agent.daemon import Agent
+    from agent.supervisor import Trainer
+
+log = structlog.get_logger()
+
+_SETTLED_S = 1.0
+_POLL_S = 0.1
+_PERIODIC_TIMEOUT_S = 60.0
+
+
+class FolderError(StoreError):
+    """The folder can't be saved or brought back."""
+
+
+@dataclass(frozen=True)
+class FolderFile:
+    """One file; `path` is relative to the folder, `offset` and `size` are bytes in the arena."""
+
+    path: str
+    mode: int
+    size: int
+    mtime_ns: int
+    offset: int
+
+
+def scan_folder(folder: Path) -> list[FolderFile]:
+    """Every regular file below `folder`, by path, laid out one after the other. Links are followed within reason."""
+    files: list[FolderFile] = []
+    offset = 0
+    for root, _, names in sorted(os.walk(folder)):
+        for name in sorted(names):
+            path = Path(root) / name
+            try:
+                info = path.stat()
+            except FileNotFoundError:
+                continue  # gone between listing and looking: the next scan will differ, and so we look again
+            files.append(
+                FolderFile(
+                    path.relative_to(folder).as_posix(), info.st_mode & 0o777, info.st_size, info.st_mtime_ns, offset
+                )
+            )
+            offset += info.st_size
+    return files
+
+
+def copy_into(arena: Arena, folder: Path, files: list[FolderFile]) -> None:
+    """Read the files into the arena. Raises FolderError when one is shorter than it was."""
+    for file in files:
+        with (folder / file.path).open("rb") as source, arena.view[file.offset : file.offset + file.size] as into:
+            if source.readinto(into) != file.size:
+                raise FolderError(f"{folder / file.path} changed while it was copied")
+
+
+def write_folder(view: memoryview, files: list[dict[str, Any]], folder: Path) -> None:
+    """Put a committed folder back, aside first and then renamed.
+
+    Raises:
+        FolderError: the manifest names a path outside the folder, or the disk refuses.
+    """
+    aside = folder.with_name(folder.name + ".restoring")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        for file in files:
+            target = aside / file["path"]
+            if not target.resolve().is_relative_to(aside.resolve()):
+                raise FolderError(f"the checkpoint names a file outside its folder: {file['path']!r}")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("wb") as out:
+                out.write(view[file["offset"] : file["offset"] + file["size"]])
+            target.chmod(file["mode"])
+        aside.mkdir(parents=True, exist_ok=True)
+        if folder.exists():
+            old = folder.with_name(folder.name + ".replaced")
+            shutil.rmtree(old, ignore_errors=True)
+            folder.rename(old)
+            aside.rename(folder)
+            shutil.rmtree(old)
+        else:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            aside.rename(folder)
+    except OSError as error:
+        raise FolderError(f"the checkpoint can't be put back into {folder}: {error}") from error
+
+
+class FolderLink:
+    """Plays the trainer's part for a program that knows nothing of us."""
+
+    def __init__(self, agent: Agent) -> None:
+        workload = agent.run_config.workload
+        assert workload.checkpoint_dir is not None
+        self._agent = agent
+        self.folder = Path(workload.checkpoint_dir)
+        self._signal = signal.Signals[workload.notice_signal]
+        self._last: list[tuple[str, int, int]] | None = None  # what the newest snapshot holds
+        self._saving = asyncio.Lock()
+
+    async def save(self, reason: SaveReason, *, deadline: float | None, timeout: float, hold: bool = False) -> bool:
+        """Tell the program (only when it is to stop), wait until its folder stands still, copy and commit it."""
+        async with self._saving:
+            try:
+                return await asyncio.wait_for(self._save(reason, patience=timeout / 2 if hold else 0.0), timeout)
+            except TimeoutError:
+                log.error("folder_not_still", folder=str(self.folder), waited_s=round(timeout, 1))
+            except (FolderError, ArenaError, OSError) as error:
+                log.error("folder_not_saved", folder=str(self.folder), error=str(error))
+            return False
+
+    @property
+    def _trainer(self) -> Trainer | None:
+        return self._agent.trainer
+
+    async def committed(self, index: int, step: int) -> None:
+        """The agent keeps the arenas itself here: nothing to free."""
+
+    async def abandoned(self, index: int, step: int, why: str) -> None:
+        self._last = None
+
+    async def restore(self, arena: Arena, state: dict[str, Any]) -> None:
+        """Put the folder back before the program starts."""
+        await asyncio.to_thread(write_folder, arena.view, state["files"], self.folder)
+
+    async def _save(self, reason: SaveReason, *, patience: float) -> bool:
+        """`patience`: tell the program to save, and give it so many seconds to begin."""
+        if patience and self._trainer and self._trainer.running:
+            self._trainer.signal(self._signal)
+        files = await self._settled(patience)
+        seen = [(file.path, file.size, file.mtime_ns) for file in files]
+        if seen == self._last or not files:
+            return False
+        begun = time.monotonic()
+        size = max(1, sum(file.size for file in files))
+        arena = await asyncio.to_thread(Arena.create, size)
+        await asyncio.to_thread(copy_into, arena, self.folder, files)
+        if await asyncio.to_thread(scan_folder, self.folder) != files:
+            arena.close()
+            raise FolderError("it changed while it was copied; the next save tries again")
+        saver = self._agent.saver
+        step = max(saver.staged_step, saver.committed_step) + 1
+        saver.share(0, [arena])
+        listed = [{"path": f.path, "mode": f.mode, "size": f.size, "offset": f.offset} for f in files]
+        copy_s = time.monotonic() - begun
+        await saver.staged(Staged(0, step, size, {"step": step, "files": listed}, reason, copy_s))
+        self._agent.step = step
+        self._last = seen
+        return True
+
+    async def _settled(self, patience: float) -> list[FolderFile]:
+        """The folder's files once nothing has changed for a second, or once the program has ended. Within `patience`
+        seconds nothing counts as settled before a first change."""
+        before = first = await asyncio.to_thread(scan_folder, self.folder)
+        begun = still_since = time.monotonic()
+        while self._trainer and self._trainer.running:
+            now = time.monotonic()
+            waiting = before == first and now - begun < patience
+            if not waiting and now - still_since >= _SETTLED_S:
+                break
+            await asyncio.sleep(_POLL_S)
+            found = await asyncio.to_thread(scan_folder, self.folder)
+            if found != before:
+                before, still_since = found, time.monotonic()
+        return await asyncio.to_thread(scan_folder, self.folder)

@@ -1,0 +1,92 @@
+"""The ledger: one record per incident, as it happened, in the journal and in the bucket.
+
+Two kinds of record make an interruption whole: the `Incident`, written by the VM that lost its trainer or its life,
+and the `Resume`, written by whoever brought the run back. Phases are seconds since the incident's notice (or the
+agent's start) on one monotonic clock; wall-clock times join the two across VMs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+from agent.store import Store
+
+Kind = Literal[
+    "preempted", "maintenance", "operator_stop", "drill", "crash", "out_of_memory", "hang", "superseded", "gave_up"
+]
+PREFIX = "events/"
+
+
+def utc_now() -> str:
+    """The wall clock, ISO 8601 with microseconds."""
+    return datetime.now(UTC).isoformat()
+
+
+@dataclass
+class Incident:
+    """One interruption, seen from the VM it happened on.
+
+    `phases_s` maps notice, save_requested, staged, last_byte, committed, last_staged, last_committed, trainer_gone
+    to seconds since `at`. `step_reached`: updates done when it began to end; `step_committed`: updates safe in the
+    bucket (their difference is what will be trained again).
+    """
+
+    run_id: str
+    attempt: int
+    vm: str
+    kind: Kind
+    source: str
+    at: float
+    at_utc: str = field(default_factory=utc_now)
+    window_s: float | None = None
+    detail: str = ""
+    step_reached: int = 0
+    step_committed: int = 0
+    bytes_uploaded: int = 0
+    phases_s: dict[str, float] = field(default_factory=dict)
+    later_notices: list[str] = field(default_factory=list)
+
+    def mark(self, phase: str, at: float | None = None) -> None:
+        """Note a phase once; the first time counts."""
+        self.phases_s.setdefault(phase, round((time.monotonic() if at is None else at) - self.at, 6))
+
+    @property
+    def steps_lost(self) -> int:
+        return max(0, self.step_reached - self.step_committed)
+
+
+@dataclass
+class Resume:
+    """How the run came back: `phases_s` maps claimed, fetched, trainer_started, connected, restored, first_step to
+    seconds since `at`, the start of this attempt. `source`: bucket, memory (a snapshot that outlived its trainer) or
+    scratch. `passed_over`: newer checkpoints that were bad."""
+
+    run_id: str
+    attempt: int
+    vm: str
+    at: float
+    at_utc: str = field(default_factory=utc_now)
+    source: Literal["bucket", "memory", "scratch"] = "scratch"
+    step: int = 0
+    passed_over: list[str] = field(default_factory=list)
+    phases_s: dict[str, float] = field(default_factory=dict)
+
+    def mark(self, phase: str, at: float | None = None) -> None:
+        self.phases_s.setdefault(phase, round((time.monotonic() if at is None else at) - self.at, 6))
+
+
+def write_record(store: Store, record: Incident | Resume, *, timeout: float) -> str:
+    """Put a record into the bucket under a name of its own; returns the name."""
+    what = f"incident-{record.kind}" if isinstance(record, Incident) else "resume"
+    stamp = record.at_utc.replace(":", "").replace("-", "").replace("+0000", "Z")
+    name = f"{PREFIX}{stamp}-{record.attempt:05d}-{what}.json"
+    values = dataclasses.asdict(record) | {"record": type(record).__name__.lower()}
+    if isinstance(record, Incident):
+        values["steps_lost"] = record.steps_lost
+    store.create(name, json.dumps(values, sort_keys=True, indent=1).encode(), timeout=timeout)
+    return name

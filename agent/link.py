@@ -1,0 +1,142 @@
+"""Link: how the agent asks a trainer for a snapshot, and hears about it.
+
+`SocketLink` serves this project's own trainers over the unix socket. `agent.folder` has the one for any other program.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import structlog
+
+from agent.arena import Arena
+from agent.channel import AsyncConnection, Closed
+from agent.messages import (
+    Abandoned,
+    Arenas,
+    Committed,
+    Declined,
+    Finish,
+    Finished,
+    Heartbeat,
+    Line,
+    ProtocolError,
+    Restored,
+    Save,
+    SaveReason,
+    Staged,
+    Staging,
+)
+from agent.saver import Saver
+
+log = structlog.get_logger()
+
+
+class TrainerEvents(Protocol):
+    """What a link tells the agent."""
+
+    def on_heartbeat(self, step: int, *, boundary: bool) -> None: ...
+    def on_restored(self, step: int, seconds: float) -> None: ...
+    async def on_finish(self, step: int, folder: str) -> None: ...
+
+
+class Link(Protocol):
+    """The agent's way to its trainer."""
+
+    async def save(self, reason: SaveReason, *, deadline: float | None, timeout: float, hold: bool = False) -> bool:
+        """Ask for a snapshot of the newest boundary; True once it is staged, False when there will be none. `hold`: the
+        trainer begins no further update after it."""
+        ...
+
+    async def committed(self, index: int, step: int) -> None: ...
+    async def abandoned(self, index: int, step: int, why: str) -> None: ...
+
+
+class SocketLink:
+    """A trainer on the other end of the unix socket."""
+
+    def __init__(self, connection: AsyncConnection, saver: Saver, events: TrainerEvents) -> None:
+        self._connection = connection
+        self._saver = saver
+        self._events = events
+        self._answer: asyncio.Future[bool] | None = None
+        self._handlers: dict[type[Any], Callable[[Any, list[int]], Awaitable[None]]] = {
+            Arenas: self._on_arenas,
+            Heartbeat: self._on_heartbeat,
+            Line: self._on_line,
+            Staging: self._on_staging,
+            Staged: self._on_staged,
+            Declined: self._on_declined,
+            Restored: self._on_restored,
+            Finish: self._on_finish,
+        }
+
+    async def serve(self) -> None:
+        """Handle messages until the trainer goes away."""
+        try:
+            while True:
+                message, fds = await self._connection.receive()
+                handler = self._handlers.get(type(message))
+                if handler is None:
+                    raise ProtocolError(f"a trainer does not send {type(message).__name__}")
+                await handler(message, fds)
+        except Closed:
+            pass
+        except ProtocolError as error:
+            log.error("protocol_error", error=str(error))
+        finally:
+            self._settle(False)
+
+    async def save(self, reason: SaveReason, *, deadline: float | None, timeout: float, hold: bool = False) -> bool:
+        self._answer = asyncio.get_running_loop().create_future()
+        try:
+            await self._connection.send(Save(reason, deadline, hold))
+            return await asyncio.wait_for(self._answer, timeout)
+        except (Closed, TimeoutError):
+            return False
+
+    async def committed(self, index: int, step: int) -> None:
+        with contextlib.suppress(Closed):
+            await self._connection.send(Committed(index, step))
+
+    async def abandoned(self, index: int, step: int, why: str) -> None:
+        with contextlib.suppress(Closed):
+            await self._connection.send(Abandoned(index, step, why))
+
+    def _settle(self, staged: bool) -> None:
+        if self._answer and not self._answer.done():
+            self._answer.set_result(staged)
+
+    async def _on_arenas(self, message: Arenas, fds: list[int]) -> None:
+        arenas = [await asyncio.to_thread(Arena.adopt, fd) for fd in fds]
+        self._saver.share(message.keep, arenas)
+        for index, values in enumerate(message.staged):
+            if values:  # the agent was restarted: what the last one had not committed is committed now
+                await self._saver.staged(Staged(**(values | {"arena": message.keep + index})))
+
+    async def _on_heartbeat(self, message: Heartbeat, _: list[int]) -> None:
+        self._events.on_heartbeat(message.step, boundary=message.boundary)
+
+    async def _on_line(self, message: Line, _: list[int]) -> None:
+        self._saver.add_line(message.step, message.values)
+
+    async def _on_staging(self, message: Staging, _: list[int]) -> None:
+        self._saver.staging(message.arena, message.step, message.watermark)
+
+    async def _on_staged(self, message: Staged, _: list[int]) -> None:
+        await self._saver.staged(message)
+        self._settle(True)
+
+    async def _on_declined(self, message: Declined, _: list[int]) -> None:
+        log.info("save_declined", step=message.step, why=message.why)
+        self._settle(False)
+
+    async def _on_restored(self, message: Restored, _: list[int]) -> None:
+        self._events.on_restored(message.step, message.seconds)
+
+    async def _on_finish(self, message: Finish, _: list[int]) -> None:
+        await self._events.on_finish(message.step, message.folder)
+        await self._connection.send(Finished())

@@ -1,0 +1,97 @@
+"""`spot-agent run RUN.yaml`: the daemon's entry. It only wires."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+from pathlib import Path
+
+import structlog
+
+from agent import journal
+from agent.checkpoints import Checkpoints
+from agent.config import RunConfig, RunFileError, load_run
+from agent.daemon import Agent, trainer_command
+from agent.drain import Uploader
+from agent.folder import FolderLink
+from agent.health import Health
+from agent.notices import Notices
+from agent.notices.logind import Logind
+from agent.notices.metadata import MetadataClient, MetadataError, is_on_gce, watch_metadata
+from agent.notices.signals import signal_notices
+from agent.saver import Saver
+from agent.store import open_store
+
+log = structlog.get_logger()
+
+
+async def supervise(
+    run: RunConfig, run_file: Path, *, state_dir: Path, health_port: int, command: list[str] | None = None
+) -> int:
+    """Wire the agent and run it; `command` instead of the workload's own trainer. Returns the exit status."""
+    notices = Notices()
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(signal_notices(notices))
+        health = Health(state_dir=state_dir, stale_after=run.supervision.hang_timeout)
+        port = health.serve(health_port)
+        stack.callback(health.close)
+        logind = Logind(notices)
+        await logind.start()
+        stack.push_async_callback(logind.close)
+        vm = os.environ.get("SPOT_LOCAL_VM") or socket.gethostname()
+        if await is_on_gce():
+            client = await stack.enter_async_context(MetadataClient())
+            watching = asyncio.create_task(watch_metadata(client, notices))
+            stack.callback(watching.cancel)
+            with contextlib.suppress(MetadataError):
+                vm = (await client.machine()).name
+        store = open_store(f"{run.checkpoint.bucket}/{run.run_id}")
+        saver = Saver(Checkpoints(store, run.run_id), Uploader(store), run.checkpoint.keep)
+        agent = Agent(run, run_file, state_dir, saver, notices, health, vm, command or trainer_command(run, run_file))
+        if run.workload.kind == "command":
+            agent.folder_link = FolderLink(agent)
+        log.info("agent_started", run_id=run.run_id, vm=vm, bucket=store.url, pid=os.getpid(), health_port=port)
+        return await agent.run()
+
+
+def main() -> None:
+    """Parse the command line, load the run file, run."""
+    parser = argparse.ArgumentParser(
+        prog="spot-agent", description="Supervises a training run on a Spot VM and saves its state before the VM goes."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="supervise the run that RUN.yaml describes, until it is complete")
+    run.add_argument("run_file", type=Path, metavar="RUN.yaml")
+    run.add_argument(
+        "--state-dir",
+        type=Path,
+        default=Path(os.environ.get("SPOT_STATE_DIR", "/run/spot-agent")),
+        help="socket, trainer log and pid (default: $SPOT_STATE_DIR, else /run/spot-agent)",
+    )
+    run.add_argument("--log", choices=("auto", "journal", "json", "console"), default="auto", help="where events go (default: auto)")
+    run.add_argument("--health-port", type=int, default=9620, help="port of /healthz and /metrics; 0: any free one")
+    options = parser.parse_args()
+    try:
+        config = load_run(options.run_file)
+    except RunFileError as error:
+        sys.exit(f"spot-agent: {error}")
+    journal.configure(options.log, run_id=config.run_id)
+    os.environ["SPOT_STATE_DIR"] = str(options.state_dir)
+    sys.exit(
+        asyncio.run(
+            supervise(
+                config,
+                options.run_file.resolve(),
+                state_dir=options.state_dir.resolve(),
+                health_port=options.health_port,
+            )
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""Manifest: the one object whose presence makes a checkpoint.
+
+A checkpoint is a folder of parts (raw bytes, each with its CRC32C) and `manifest.json`, written last and
+create-only. No manifest, no checkpoint. It is JSON: reading a checkpoint executes nothing.
+
+Names in the bucket, under the run's prefix:
+
+    rolling/000000000042-00003/part-00000.bin ... manifest.json     newest K stay
+    milestones/000000000040-00003/...                               copies that no VM may overwrite or delete
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+ROLLING = "rolling/"
+MILESTONES = "milestones/"
+
+
+class ManifestError(Exception):
+    """A manifest that can't be used; the next older checkpoint may be."""
+
+
+class NewerFormatError(ManifestError):
+    """Written by a newer version of this program: falling back would fork the run, so nobody may."""
+
+
+class Part(BaseModel):
+    """One object: bytes [offset, offset + size) of its rank's arena. `name` is relative to the run's prefix, so
+    that a later checkpoint can refer to it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    offset: int = Field(ge=0)
+    size: int = Field(gt=0)
+    crc32c: int = Field(ge=0, lt=1 << 32)
+
+
+class RankParts(BaseModel):
+    """One rank's arena: `size` bytes in parts. Layout `safetensors`: the bytes are one .safetensors file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    rank: int
+    size: int
+    parts: list[Part]
+
+
+class Manifest(BaseModel):
+    """What a checkpoint holds. `step`: optimizer updates done. `state`: its JSON part (counters, data position,
+    scheduler, noted at the same boundary)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    format: Literal[1] = 1
+    run_id: str
+    step: int
+    attempt: int
+    reason: str
+    created: str
+    layout: Literal["safetensors", "folder"]
+    world_size: int
+    ranks: list[RankParts]
+    state: dict[str, Any]
+
+    @property
+    def size(self) -> int:
+        """Bytes in all parts."""
+        return sum(rank.size for rank in self.ranks)
+
+    def part_names(self) -> set[str]:
+        return {part.name for rank in self.ranks for part in rank.parts}
+
+    def check(self) -> None:
+        """Raises ManifestError when the parts do not cover each rank's bytes exactly."""
+        for rank in self.ranks:
+            end = 0
+            for part in sorted(rank.parts, key=lambda p: p.offset):
+                if part.offset != end:
+                    raise ManifestError(f"rank {rank.rank}: bytes {end} to {part.offset} are in no part or in two")
+                end += part.size
+            if end != rank.size:
+                raise ManifestError(f"rank {rank.rank}: parts end at {end}, the arena at {rank.size}")
+
+
+def folder_name(step: int, attempt: int) -> str:
+    """Name of a checkpoint's folder; sorting by name is sorting by (step, attempt)."""
+    return f"{step:012d}-{attempt:05d}"
+
+
+def parse_manifest(raw: bytes, *, where: str) -> Manifest:
+    """Read and check a manifest.
+
+    Raises:
+        NewerFormatError: its `format` is newer than this program's.
+        ManifestError: anything else that is wrong with it.
+    """
+
+    try:
+        values = json.loads(raw)
+        found = values.get("format")
+    except (ValueError, AttributeError) as error:
+        raise ManifestError(f"{where}: not a manifest ({error})") from error
+    if isinstance(found, int) and found > FORMAT:
+        raise NewerFormatError(
+            f"{where}: written in format {found}, this version reads up to {FORMAT}: upgrade spot-training on this VM"
+        )
+    try:
+        manifest = Manifest.model_validate(values)
+        manifest.check()
+    except (ValidationError, ManifestError) as error:
+        raise ManifestError(f"{where}: {error}") from error
+    return manifest

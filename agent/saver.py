@@ -1,0 +1,298 @@
+"""Saver: what happens between "staged in memory" and "committed in the bucket".
+
+It holds the arenas that the trainer shares, starts a drain when the first bytes of a snapshot are final, and writes
+the manifest when the last part is verified. A snapshot that was staged outlives its trainer here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from agent.arena import Arena
+from agent.attempts import newest_attempt
+from agent.checkpoints import Checkpoints
+from agent.drain import Drain, Uploader
+from agent.ledger import utc_now
+from agent.manifest import ROLLING, Manifest, RankParts, folder_name
+from agent.messages import Staged
+from agent.store import AlreadyExists, StoreError
+
+log = structlog.get_logger()
+
+_DRAIN_LIMIT_S = 1800.0  # a periodic drain that takes longer is given up; an urgent one has the window's deadline
+_CALL_TIMEOUT_S = 30.0
+_FIRST_SAVE_S = 20.0
+
+
+class Superseded(Exception):
+    """A newer attempt of the run exists: this one must not commit."""
+
+
+@dataclass(eq=False)
+class Slot:
+    """One arena and what it holds. `staged` is set once a snapshot is whole; `busy` while it drains or commits."""
+
+    arena: Arena
+    staged: Staged | None = None
+    drain: Drain | None = None
+    attempt: int = 0
+
+    @property
+    def busy(self) -> bool:
+        return self.drain is not None
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A checkpoint as committed: monotonic times of its staging, last byte and manifest."""
+
+    step: int
+    reason: str
+    size: int
+    staged_at: float
+    last_byte_at: float
+    committed_at: float
+    copy_s: float
+    upload_s: float
+
+
+@dataclass
+class Saver:
+    """The checkpoints of one attempt after another. All methods run on the event loop."""
+
+    checkpoints: Checkpoints
+    uploader: Uploader
+    keep: int
+    attempt: int = 0
+    slots: list[Slot] = field(default_factory=list)
+    committed_step: int = 0
+    staged_step: int = 0
+    last_commit: Commit | None = None
+    on_commit: Callable[[int, Staged], Awaitable[None]] | None = None
+    on_failure: Callable[[int, Staged, str], Awaitable[None]] | None = None
+    urgent_deadline: float | None = None
+    _lines: dict[int, dict[str, Any]] = field(default_factory=dict)
+    _lines_committed: int = 0
+    _commits: set[asyncio.Task[None]] = field(default_factory=set)
+    _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    # --- what the trainer says ---
+
+    def begin_attempt(self, attempt: int, step: int) -> None:
+        """A trainer starts at `step`: metrics lines past it are void, they will be logged again."""
+        self.attempt = attempt
+        self.staged_step = self._lines_committed = step
+        self._lines = {at: line for at, line in self._lines.items() if at < step}
+
+    def share(self, keep: int, arenas: list[Arena]) -> None:
+        """The trainer uses the first `keep` known arenas and these; a drain under way keeps the arena it drains."""
+        for slot in self.slots[keep:]:
+            if slot.drain is None:
+                slot.arena.close()
+        self.slots = self.slots[:keep] + [Slot(arena) for arena in arenas]
+
+    def hold(self, arena: Arena, staged: Staged) -> None:
+        """A checkpoint fetched from the bucket: the trainer restores from it, and stages into it later."""
+        self.slots = [Slot(arena, staged)]
+
+    def add_line(self, step: int, values: dict[str, Any]) -> None:
+        self._lines[step] = values
+
+    def staging(self, index: int, step: int, watermark: int, size: int | None = None) -> None:
+        """Bytes below `watermark` are final: upload them."""
+        slot = self.slots[index]
+        if slot.drain is None:
+            slot.staged = None
+            slot.attempt = self.attempt
+            urgent = self.urgent_deadline is not None
+            slot.drain = self.uploader.begin(
+                slot.arena,
+                step=step,
+                folder=f"{ROLLING}{folder_name(step, self.attempt)}",
+                size=slot.arena.size if size is None else size,
+                deadline=self.urgent_deadline or time.monotonic() + _DRAIN_LIMIT_S,
+                urgent=urgent,
+            )
+        self.uploader.advance(slot.drain, watermark)
+
+    async def staged(self, staged: Staged) -> None:
+        """The snapshot is whole: drain the rest and commit it."""
+        self.staging(staged.arena, staged.step, staged.size, staged.size)
+        slot = self.slots[staged.arena]
+        slot.staged = staged
+        self.staged_step = max(self.staged_step, staged.step)
+        task = asyncio.create_task(self._commit(slot, time.monotonic()))
+        self._commits.add(task)
+        await self._notify()
+
+    async def give_up_unstaged(self, why: str) -> None:
+        """The trainer is gone: snapshots that it had not finished staging will never be whole."""
+        for slot in self.slots:
+            if slot.drain and not slot.staged:
+                self.uploader.abandon(slot.drain, why)
+                slot.drain = None
+
+    # --- what the agent wants ---
+
+    def newest_in_memory(self) -> tuple[int, Staged] | None:
+        """Index and snapshot of the newest whole arena: a restart on this VM needs no download."""
+        whole = [(slot.staged.step, index) for index, slot in enumerate(self.slots) if slot.staged]
+        if not whole:
+            return None
+        _, index = max(whole)
+        staged = self.slots[index].staged
+        assert staged is not None
+        return index, staged
+
+    def expected_save_s(self) -> float:
+        """Seconds from order to commit, as the last save took; a careful guess before there was one."""
+        last = self.last_commit
+        return last.copy_s + last.upload_s if last else _FIRST_SAVE_S
+
+    def urge(self, deadline: float | None) -> None:
+        """The window has opened (or, with None, was a drill and is over)."""
+        self.urgent_deadline = deadline
+        if deadline is not None:
+            for slot in self.slots:
+                if slot.drain:
+                    self.uploader.urge(slot.drain, deadline=deadline)
+
+    async def wait_staged(self, *, past: int, timeout: float) -> bool:
+        """Wait until a snapshot of a step > `past` is staged; False when it is not within `timeout` seconds."""
+        return await self._wait(lambda: self.staged_step > past, timeout)
+
+    async def wait_committed(self, *, step: int, timeout: float) -> bool:
+        """Wait until `step` or a later one is committed; False when it is not within `timeout` seconds."""
+        return await self._wait(lambda: self.committed_step >= step, timeout)
+
+    async def settle(self, *, timeout: float) -> None:
+        """Wait for the commits under way."""
+        await self._wait(lambda: not self._commits, timeout)
+
+    async def _wait(self, condition: Callable[[], bool], timeout: float) -> bool:
+        async def until() -> None:
+            async with self._changed:
+                await self._changed.wait_for(condition)
+
+        try:
+            await asyncio.wait_for(until(), timeout)
+        except TimeoutError:
+            return condition()
+        return True
+
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    # --- commit ---
+
+    async def _commit(self, slot: Slot, staged_at: float) -> None:
+        staged, drain = slot.staged, slot.drain
+        assert staged is not None and drain is not None
+        try:
+            manifest = await self._drain_and_commit(slot.attempt, staged, drain, staged_at)
+        except Exception as error:  # noqa: BLE001 - every failure is reported; the last good checkpoint is still there
+            slot.drain = None
+            draining = [other.staged.step for other in self.slots if other.drain and other.staged]
+            self.staged_step = max(self.committed_step, *draining, 0)
+            log.error("save_failed", step=staged.step, reason=staged.reason, error=str(error))
+            if self.on_failure and slot in self.slots:
+                await self.on_failure(self.slots.index(slot), staged, str(error))
+        else:
+            slot.drain = None
+            if self.on_commit and slot in self.slots:
+                await self.on_commit(self.slots.index(slot), staged)
+            await self._notify()
+            if self.urgent_deadline is None:
+                await self._housekeep(manifest, staged)
+        finally:
+            if task := asyncio.current_task():
+                self._commits.discard(task)
+            await self._notify()
+
+    async def _drain_and_commit(self, attempt: int, staged: Staged, drain: Drain, staged_at: float) -> Manifest:
+        parts = await asyncio.wrap_future(drain.done)
+        await self._refuse_if_superseded(attempt)
+        timeout = self._timeout()
+        await asyncio.to_thread(self._write_lines, staged.step, attempt, timeout)
+        manifest = Manifest(
+            run_id=self.checkpoints.run_id,
+            step=staged.step,
+            attempt=attempt,
+            reason=staged.reason,
+            created=utc_now(),
+            layout="folder" if "files" in staged.state else "safetensors",
+            world_size=1,
+            ranks=[RankParts(rank=0, size=staged.size, parts=parts)],
+            state=staged.state,
+        )
+        await asyncio.to_thread(self.checkpoints.commit, manifest, timeout=timeout)
+        now = time.monotonic()
+        self.committed_step = max(self.committed_step, staged.step)
+        self.last_commit = Commit(
+            step=staged.step,
+            reason=staged.reason,
+            size=staged.size,
+            staged_at=staged_at,
+            last_byte_at=drain.last_byte,
+            committed_at=now,
+            copy_s=staged.copy_s,
+            upload_s=drain.last_byte - drain.begun,
+        )
+        log.info(
+            "committed",
+            step=staged.step,
+            attempt=attempt,
+            reason=staged.reason,
+            bytes=staged.size,
+            copy_s=round(staged.copy_s, 3),
+            durable_s=round(now - drain.begun, 3),
+        )
+        return manifest
+
+    def _timeout(self) -> float:
+        if self.urgent_deadline is None:
+            return _CALL_TIMEOUT_S
+        return max(0.1, self.urgent_deadline - time.monotonic())
+
+    async def _refuse_if_superseded(self, attempt: int) -> None:
+        newest = await asyncio.to_thread(newest_attempt, self.checkpoints.store, timeout=self._timeout())
+        if newest > attempt and attempt == self.attempt:
+            raise Superseded(f"attempt {newest} of this run has started elsewhere; attempt {attempt} commits nothing")
+
+    def _write_lines(self, step: int, attempt: int, timeout: float) -> None:
+        """Metrics lines of the steps this checkpoint adds, as one object: no step twice, none missing."""
+        steps = sorted(at for at in self._lines if self._lines_committed <= at < step)
+        if not steps:
+            return
+        body = "".join(json.dumps(self._lines[at]) + "\n" for at in steps).encode()
+        name = f"metrics/{steps[0]:012d}-{steps[-1]:012d}-{attempt:05d}.jsonl"
+        try:
+            self.checkpoints.store.create(name, body, timeout=timeout)
+        except AlreadyExists:
+            log.warning("metrics_kept", name=name, why="an earlier try of this attempt wrote them")
+        self._lines_committed = step
+        for at in steps:
+            self._lines.pop(at, None)
+
+    async def _housekeep(self, manifest: Manifest, staged: Staged) -> None:
+        """Milestone copy and retention; never in the window, and never fatal."""
+        try:
+            if staged.reason == "milestone":
+                entry = await asyncio.to_thread(self.checkpoints.keep_as_milestone, manifest, timeout=600.0)
+                log.info("milestone", step=entry.step, folder=entry.folder)
+            busy = {slot.drain.folder for slot in self.slots if slot.drain}
+            deleted = await asyncio.to_thread(
+                self.checkpoints.retire, keep=self.keep, attempt=self.attempt, busy=busy, timeout=_CALL_TIMEOUT_S
+            )
+            if deleted:
+                log.debug("retired", objects=len(deleted))
+        except StoreError as error:
+            log.warning("housekeeping_failed", error=str(error))

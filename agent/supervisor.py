@@ -1,0 +1,183 @@
+"""Supervisor: owns the trainer process. Starts it, sees it end, stops it in bounded time, keeps its last words.
+
+The trainer lives in its own session, so that a signal to the agent's group does not reach it, and writes to a file,
+so that it neither blocks nor dies when the agent does. A restarted agent adopts a trainer that is still running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import structlog
+
+log = structlog.get_logger()
+
+_TAIL_POLL_S = 0.25
+_KILL_WAIT_S = 5.0
+_LAST_BYTES = 8192
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a trainer ended. `code`: exit status, negative for a signal, None when it was not our child."""
+
+    code: int | None
+    at: float
+    out_of_memory: bool = False
+
+    def describe(self) -> str:
+        if self.out_of_memory:
+            return "killed by the kernel: out of memory"
+        if self.code is None:
+            return "ended under a restarted agent: exit status unknown"
+        if self.code < 0:
+            with contextlib.suppress(ValueError):
+                return f"killed by {signal.Signals(-self.code).name}"
+        return f"exit status {self.code}"
+
+
+@dataclass
+class Trainer:
+    """One running trainer."""
+
+    pid: int
+    log_file: Path
+    started: float
+    _process: subprocess.Popen[bytes] | None = None
+    _oom_kills: int = 0
+    ended: asyncio.Future[Exit] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    @classmethod
+    def start(cls, command: Sequence[str], *, env: Mapping[str, str], cwd: Path, log_file: Path) -> Trainer:
+        """Start `command` in a session of its own, output to `log_file`. Raises OSError when it can't be started."""
+        with log_file.open("wb") as output:
+            process = subprocess.Popen(
+                list(command),
+                env=dict(env),
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        trainer = cls(process.pid, log_file, time.monotonic(), process, _oom_kill_count())
+        trainer._watch()
+        return trainer
+
+    @classmethod
+    def adopt(cls, pid: int, *, log_file: Path) -> Trainer | None:
+        """The trainer with `pid` that an earlier agent started; None when it is gone."""
+        try:
+            trainer = cls(pid, log_file, time.monotonic(), None, _oom_kill_count())
+            trainer._watch()
+        except ProcessLookupError:
+            return None
+        return trainer
+
+    def _watch(self) -> None:
+        """A pidfd becomes readable when the process ends, child or not."""
+        pidfd = os.pidfd_open(self.pid)
+        loop = asyncio.get_running_loop()
+
+        def on_end() -> None:
+            loop.remove_reader(pidfd)
+            os.close(pidfd)
+            code = self._process.wait() if self._process else None
+            killed = code in (-signal.SIGKILL, 137) and _oom_kill_count() > self._oom_kills
+            if not self.ended.done():
+                self.ended.set_result(Exit(code, time.monotonic(), killed))
+
+        loop.add_reader(pidfd, on_end)
+
+    @property
+    def running(self) -> bool:
+        return not self.ended.done()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the trainer and everything it started."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+    async def stop(self, *, grace: float) -> Exit:
+        """SIGTERM, `grace` seconds, SIGKILL: always ends the trainer."""
+        if self.running:
+            self.signal(signal.SIGTERM)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(self.ended), grace)
+        self.signal(signal.SIGKILL)  # children that outlived it, or itself
+        return await asyncio.wait_for(asyncio.shield(self.ended), _KILL_WAIT_S)
+
+    def last_lines(self, count: int = 20) -> list[str]:
+        """The last lines of its output."""
+        try:
+            with self.log_file.open("rb") as output:
+                output.seek(0, os.SEEK_END)
+                output.seek(max(0, output.tell() - _LAST_BYTES))
+                return output.read().decode(errors="replace").splitlines()[-count:]
+        except OSError:
+            return []
+
+    async def follow(self, tell: Callable[[str], None]) -> None:
+        """Hand every line of output to `tell` until cancelled; the last ones are handed over when it ends."""
+        with self.log_file.open("rb") as output:
+            rest = b""
+            while True:
+                over = not self.running
+                *lines, rest = (rest + output.read()).split(b"\n")
+                for line in lines:
+                    tell(line.decode(errors="replace"))
+                if over:
+                    if rest:
+                        tell(rest.decode(errors="replace"))
+                    return
+                await asyncio.sleep(_TAIL_POLL_S)
+
+
+def _oom_kill_count() -> int:
+    """How often the kernel killed something of our cgroup, or of the machine, for memory."""
+    total = 0
+    for path, key in (("/proc/vmstat", "oom_kill"), ("/sys/fs/cgroup/memory.events", "oom_kill")):
+        with contextlib.suppress(OSError):
+            for line in Path(path).read_text().splitlines():
+                if line.split()[0] == key:
+                    total += int(line.split()[1])
+    return total
+
+
+@dataclass(frozen=True)
+class TrainerRecord:
+    """What a restarted agent must know about a trainer it did not start."""
+
+    pid: int
+    created: float
+    attempt: int
+
+    def write(self, path: Path) -> None:
+        aside = path.with_suffix(".tmp")
+        aside.write_text(json.dumps({"pid": self.pid, "created": self.created, "attempt": self.attempt}))
+        aside.replace(path)
+
+    @classmethod
+    def of(cls, trainer: Trainer, attempt: int) -> TrainerRecord:
+        return cls(trainer.pid, psutil.Process(trainer.pid).create_time(), attempt)
+
+    @classmethod
+    def read(cls, path: Path) -> TrainerRecord | None:
+        """The record, if its very process (same pid, same start time) is still running."""
+        try:
+            record = cls(**json.loads(path.read_text()))
+            process = psutil.Process(record.pid)
+            alive = abs(process.create_time() - record.created) < 0.1 and process.status() != psutil.STATUS_ZOMBIE
+        except (OSError, ValueError, TypeError, psutil.Error):
+            return None
+        return record if alive else None
