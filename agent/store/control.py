@@ -6,6 +6,7 @@ The client costs 16 MB and a quarter of a second to import, so it is loaded by i
 from __future__ import annotations
 
 import base64
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -104,7 +105,7 @@ class Control:
     ) -> _T:
         import google.api_core.exceptions as refused  # noqa: PLC0415
         import requests  # noqa: PLC0415
-        from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415
+        from google.auth.exceptions import GoogleAuthError, InvalidOperation  # noqa: PLC0415
 
         where = f"{self._url}{name}"
         try:
@@ -113,6 +114,8 @@ class Control:
             raise missing(where, self._bucket, error.message) from error
         except (refused.Forbidden, refused.Unauthorized) as error:
             raise forbidden(where, permission, self._token.identity(), error.message) from None
+        except InvalidOperation:  # an anonymous caller got a 401, and has no token to renew
+            raise forbidden(where, permission, self._token.identity(), "401 Unauthorized") from None
         except refused.PreconditionFailed as error:
             raise AlreadyExists(f"{where}: {error.message}") from error
         except (refused.RetryError, refused.ServerError, refused.TooManyRequests) as error:
@@ -126,6 +129,8 @@ class Control:
         self._token.renew(deadline)
         with self._lock:
             if self._client is None:
+                # Else it asks, from a thread of its own, for what a VM's identity need not be allowed to see.
+                os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
                 from google.cloud.storage import Client  # noqa: PLC0415
 
                 self._client = Client(

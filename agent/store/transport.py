@@ -103,7 +103,9 @@ class Transport:
         try:
             for connection in taken:
                 if connection.idle_for() > _IDLE_PING:
-                    connection.ask(question, deadline, deadline - time.monotonic())
+                    reply = connection.ask(question, deadline, deadline - time.monotonic())
+                    if reply.status in RETRIED:
+                        raise http.client.HTTPException(f"status {reply.status}, {reply.reason()}")
         except (OSError, http.client.HTTPException) as error:
             raise Unavailable(f"opening connections to {self._endpoint}: {error}") from error
         finally:
