@@ -1,0 +1,104 @@
+# Everything a contributor does. Each target installs what it needs into .venv by itself.
+
+PYTHON ?= python3
+RUN ?= workloads/llm/run.yaml
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# What was installed, as empty files: a target is up to date when they are newer than what they stand for.
+MADE := $(VENV)/.made
+LOCKED := $(VENV)/.locked
+TORCHED := $(VENV)/.torch
+READY := $(VENV)/.ready
+
+# The choice of PyTorch stays until another one is made.
+INSTALLED_TORCH := $(file <$(TORCHED))
+TORCH ?= $(or $(INSTALLED_TORCH),torch==2.13.0)
+ifneq ($(TORCH),$(INSTALLED_TORCH))
+$(TORCHED): another-torch
+endif
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help venv demo llm bench test test-slow test-all check format lock clean another-torch
+
+help: ## Show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@printf '%s\n' '' \
+	  'Variables (make TARGET NAME=VALUE):' \
+	  '  RUN        the run file of `make llm` [$(RUN)]' \
+	  '  ARGS       more arguments for pytest, such as "-k window -x"' \
+	  '  PYTHON     the Python to build .venv with, 3.11 or newer [$(PYTHON)]' \
+	  '  TORCH      the PyTorch build: a version, a wheel file or its address [$(TORCH)]' '' \
+	  'PyTorch is not in requirements.lock, because which build fits depends on the machine: the default is your' \
+	  "index's own, on Linux a large one with CUDA. For another, such as the small CPU build, give its index or file:" \
+	  '  PIP_EXTRA_INDEX_URL=INDEX make venv TORCH=torch==2.13.0+cpu' \
+	  '  make venv TORCH=./torch-2.13.0+cpu-cp311-cp311-linux_x86_64.whl' \
+	  'The choice stays until another one is made.'
+
+venv: $(READY) ## Install everything into .venv
+
+demo: $(READY) ## Train, preempt, resume on the local cloud; prove that nothing was lost
+	@$(BIN)/python -m infra.local.demo
+
+llm: $(READY) ## Train RUN on the local cloud
+	@$(BIN)/spot run $(RUN)
+
+bench: $(READY) ## Measure saving, restoring and noticing; write out/bench/results.json
+	@$(BIN)/python -m infra.bench
+
+test: $(READY) ## Run the fast tests
+	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-slow: $(READY) ## Run the reality tests, which take minutes
+	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-all: $(READY) ## Run both
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY) ## Lint, format and types, without changing anything
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+
+format: $(READY) ## Format, and fix what can be fixed
+	@$(BIN)/ruff check --fix-only
+	@$(BIN)/ruff format
+
+lock: $(MADE) ## Renew requirements.lock (some minutes)
+	@$(PIP) install --quiet pip-tools
+	@CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/pip-compile --quiet --upgrade --strip-extras --generate-hashes \
+	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options --unsafe-package torch \
+	  --extra workloads --extra dev --output-file $(VENV)/new.lock pyproject.toml
+	@sed '/^# WARNING/,$$d' $(VENV)/new.lock > requirements.lock
+	@! grep -nE '://|^-' requirements.lock || { echo 'requirements.lock names a host' >&2; exit 1; }
+
+clean: ## Remove .venv, caches and results
+	rm -rf $(VENV) out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find agent infra workloads tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(MADE):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "Python 3.11 or newer is needed, and $(PYTHON) is $$($(PYTHON) --version 2>&1 | head -n 1)." >&2; \
+	  echo 'Name another one: make PYTHON=python3.12' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo 'This Python can not make a virtual environment.' >&2; \
+	  echo 'Debian, Ubuntu: apt-get install python3-venv' >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(LOCKED): requirements.lock | $(MADE)
+	@echo 'Installing requirements.lock into .venv (the first time takes a minute or two)'
+	@$(PIP) install --quiet --require-hashes -r requirements.lock
+	@touch $@
+
+$(TORCHED): | $(LOCKED)
+	@echo 'Installing $(TORCH)'
+	@$(PIP) install '$(TORCH)'
+	@printf '%s' '$(TORCH)' > $@
+
+$(READY): pyproject.toml $(LOCKED) $(TORCHED)
+	@$(PIP) install --quiet --no-deps --editable .
+	@touch $@
