@@ -7,6 +7,7 @@ import select
 import socket
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import NamedTuple, Protocol
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -41,6 +42,10 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), Handler)
         self.source = source
         self.open: set[socket.socket] = set()
+
+    def server_bind(self) -> None:
+        TCPServer.server_bind(self)  # HTTPServer's looks up our own name too: seconds where DNS is away
+        self.server_name, self.server_port = "metadata", self.socket.getsockname()[1]
 
     def server_close(self) -> None:
         """Cut the open connections too: a kept-alive one would outlive the server and hide its successor."""
