@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import select
 import signal
@@ -11,6 +12,8 @@ import threading
 
 from infra.local.storage.memory import Pool
 from infra.local.storage.server import StorageServer, World
+
+_ENDINGS = (signal.SIGTERM, signal.SIGINT)
 
 
 def main() -> int:
@@ -23,31 +26,25 @@ def main() -> int:
     parser.add_argument("--parent-pid", type=int, default=None, metavar="PID", help="stop when this process is gone")
     arguments = parser.parse_args()
 
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    # Blocked here and so in every thread: they wait for `sigwait`, however early they come.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)
     if arguments.parent_pid is not None:
-        watch_parent(arguments.parent_pid, stop)
+        watch_parent(arguments.parent_pid)
 
     with StorageServer(arguments.port, World(Pool(arguments.preallocate))) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 60}, daemon=True).start()
         print(f"ready {server.url}", flush=True)
-        stop.wait()
-        server.socket.close()
+        signal.sigwait(_ENDINGS)
     return 0
 
 
-def watch_parent(pid: int, stop: threading.Event) -> None:
-    """Set `stop` when process `pid` ends. A pidfd, not PR_SET_PDEATHSIG, which fires when a mere thread ends."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        stop.set()
-        return
+def watch_parent(pid: int) -> None:
+    """SIGTERM to ourselves when process `pid` ends. PR_SET_PDEATHSIG would do so when a mere thread of it ends."""
 
     def wait() -> None:
-        select.select([descriptor], [], [])
-        stop.set()
+        with contextlib.suppress(ProcessLookupError):  # It may be gone already.
+            select.select([os.pidfd_open(pid)], [], [])
+        os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, daemon=True).start()
 

@@ -73,6 +73,11 @@ def number(query: dict[str, str], name: str) -> int | None:
     return int(text)
 
 
+def flag(query: dict[str, str], name: str) -> bool:
+    """A query parameter as a boolean; Google's Python client writes it `True`."""
+    return query.get(name, "").lower() == "true"
+
+
 class Api:
     """Carries out requests whose identity is known."""
 
@@ -157,7 +162,7 @@ class Api:
     def _object_list(self, request: Request) -> Response:
         query = request.query
         for name in _NOT_PLAYED:
-            if query.get(name, "false") != "false":
+            if query.get(name, "").lower() not in ("", "false"):
                 raise ApiError(501, f"The local storage server does not play the listing parameter {name}.")
         self._iam.check(request.identity, "list", request.target.bucket, query.get("prefix", ""))
         limit = number(query, "maxResults")
@@ -169,8 +174,8 @@ class Api:
                 end=query.get("endOffset", ""),
                 limit=min(limit or PAGE_LIMIT, PAGE_LIMIT),
                 token=query.get("pageToken", ""),
-                versions=query.get("versions") == "true",
-                trailing_delimiter=query.get("includeTrailingDelimiter") == "true",
+                versions=flag(query, "versions"),
+                trailing_delimiter=flag(query, "includeTrailingDelimiter"),
             )
         )
         document: Metadata = {"kind": "storage#objects"}

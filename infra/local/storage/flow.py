@@ -54,11 +54,7 @@ class Flow:
         """Wait out or raise what strikes here; then how many bytes may move next, at most `most`."""
         if self._faults is None or self._pace is None:
             return most
-        outage = self._faults.outage()
-        if outage == "blackhole":
-            self._faults.wait_out_blackhole()
-        elif outage == "reset":
-            raise Hangup(reset=True)
+        self.check_outage()
         most = self._pace.piece(most)
         fault = self._fault
         if fault is None:
@@ -75,9 +71,20 @@ class Flow:
         return 1
 
     def passed(self, count: int) -> None:
+        """Wait until `count` more bytes may have moved."""
         self.moved += count
         if self._pace is not None:
             self._pace.passed(count)
+        # What came while an outage began is lost in it.
+        self.check_outage()
+
+    def check_outage(self) -> None:
+        """Wait out a blackhole; Hangup where connections are reset."""
+        outage = self._faults.outage() if self._faults else None
+        if self._faults and outage == "blackhole":
+            self._faults.wait_out_blackhole()
+        elif outage == "reset":
+            raise Hangup(reset=True)
 
     def flip_due(self) -> bool:
         """True once, if the piece just taken must be damaged."""

@@ -202,13 +202,14 @@ class Exchange:
 
     def _serve(self) -> None:
         world = self._world
-        self._up.take(1)  # An outage strikes before anything else.
+        self._up.check_outage()
         if world.faults.outage() == "unavailable":
             response = error_response(ApiError(503, "Service Unavailable (outage)"))
             self._connection.body(self._up).drain()
         else:
             response = self._carry_out()
         world.throttles.first_byte()
+        self._down.check_outage()
         self._status = response.status
         self._connection.answer(response, self._down)
 
