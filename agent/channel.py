@@ -14,7 +14,7 @@ import socket
 import struct
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,16 @@ def _frame(message: Any) -> bytes:
     return _HEADER.pack(len(raw)) + raw
 
 
+@contextlib.contextmanager
+def _short(path: Path) -> Iterator[str]:
+    """A name for the socket that fits into the 108 bytes of a unix address, however deep its folder is."""
+    folder = os.open(path.parent, os.O_PATH | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
+
+
 class Connection:
     """Blocking side. `send` may be called from any thread; `receive` from one."""
 
@@ -81,7 +91,8 @@ class Connection:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.settimeout(timeout)
         try:
-            sock.connect(str(path))
+            with _short(path) as name:
+                sock.connect(name)
         except OSError:
             sock.close()
             raise
@@ -180,7 +191,8 @@ async def listen(path: Path, handle: Callable[[AsyncConnection], Awaitable[None]
     path.unlink(missing_ok=True)
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     server.setblocking(False)
-    server.bind(str(path))
+    with _short(path) as name:
+        server.bind(name)
     path.chmod(0o600)
     server.listen(16)
     loop = asyncio.get_running_loop()

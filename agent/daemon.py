@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -67,6 +67,7 @@ class Agent:
     vm: str
     command: list[str]
     folder_link: FolderLink | None = None
+    is_preempted: Callable[[], Awaitable[bool]] | None = None
     clock: Callable[[], float] = time.monotonic
 
     step: int = 0

@@ -50,6 +50,8 @@ async def use_window(agent: Agent, notice: Notice) -> Cause:
         await save_before_deadline(agent, window, incident, last=True, prefix="last_")
     await stop_trainer(agent, window, incident)
 
+    if incident.kind != "preempted" and agent.is_preempted and await agent.is_preempted():
+        incident.kind = "preempted"  # the power button was faster than the metadata server
     incident.step_reached = max(incident.step_reached, agent.step)
     incident.step_committed = agent.saver.committed_step
     log.warning(

@@ -8,6 +8,8 @@ import contextlib
 import os
 import socket
 import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -42,6 +44,7 @@ async def supervise(
         logind = Logind(notices)
         await logind.start()
         stack.push_async_callback(logind.close)
+        is_preempted: Callable[[], Awaitable[bool]] | None = None
         vm = os.environ.get("SPOT_LOCAL_VM") or socket.gethostname()
         if await is_on_gce():
             client = await stack.enter_async_context(MetadataClient())
@@ -49,13 +52,22 @@ async def supervise(
             stack.callback(watching.cancel)
             with contextlib.suppress(MetadataError):
                 vm = (await client.machine()).name
+            is_preempted = partial(ask_preempted, client)
         store = open_store(f"{run.checkpoint.bucket}/{run.run_id}")
         saver = Saver(Checkpoints(store, run.run_id), Uploader(store), run.checkpoint.keep)
         agent = Agent(run, run_file, state_dir, saver, notices, health, vm, command or trainer_command(run, run_file))
+        agent.is_preempted = is_preempted
         if run.workload.kind == "command":
             agent.folder_link = FolderLink(agent)
         log.info("agent_started", run_id=run.run_id, vm=vm, bucket=store.url, pid=os.getpid(), health_port=port)
         return await agent.run()
+
+
+async def ask_preempted(client: MetadataClient) -> bool:
+    """Whether the metadata server says now that this VM is preempted; it may be gone already."""
+    with contextlib.suppress(MetadataError):
+        return await client.get("instance/preempted", timeout=1.0) == "TRUE"
+    return False
 
 
 def main() -> None:
@@ -72,7 +84,9 @@ def main() -> None:
         default=Path(os.environ.get("SPOT_STATE_DIR", "/run/spot-agent")),
         help="socket, trainer log and pid (default: $SPOT_STATE_DIR, else /run/spot-agent)",
     )
-    run.add_argument("--log", choices=("auto", "journal", "json", "console"), default="auto", help="where events go (default: auto)")
+    run.add_argument(
+        "--log", choices=("auto", "journal", "json", "console"), default="auto", help="where events go (default: auto)"
+    )
     run.add_argument("--health-port", type=int, default=9620, help="port of /healthz and /metrics; 0: any free one")
     options = parser.parse_args()
     try:

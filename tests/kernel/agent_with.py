@@ -1,4 +1,4 @@
-"""`python -m tests.kernel.agent_with RUN.yaml STATE_DIR COMMAND...`: the real agent around a test's own trainer."""
+"""`python -m tests.kernel.agent_with RUN.yaml COMMAND...`: the real agent around a test's own trainer."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from agent.config import load_run
 from agent.main import supervise
 
 if __name__ == "__main__":
-    run_file, state_dir, *command = sys.argv[1:]
-    os.environ["SPOT_STATE_DIR"] = state_dir
+    run_file, *command = sys.argv[1:]
+    state_dir = os.environ["SPOT_STATE_DIR"]
     run = load_run(Path(run_file))
     journal.configure("json", run_id=run.run_id)
     sys.exit(asyncio.run(supervise(run, Path(run_file), state_dir=Path(state_dir), health_port=0, command=command)))

@@ -1,7 +1,7 @@
 """A small trainer that uses everything a snapshot must hold: dropout, BatchNorm, Python's and NumPy's RNG, a scheduler.
 
-`python -m tests.kernel.toy RUN.yaml`; TOY_STEP_S makes each step long, TOY_WIDTH sets the model's width, and TOY_PAUSE is
-`PHASE:STEP:SECONDS`, a stretch of PHASE (forward, backward, update, between) in which a test can strike.
+`python -m tests.kernel.toy RUN.yaml`; TOY_STEP_S makes each step long, TOY_WIDTH sets the model's width, and TOY_PAUSE
+is `PHASE:STEP:SECONDS`, a stretch of PHASE (forward, backward, update, between) in which a test can strike, once a VM.
 """
 
 from __future__ import annotations
@@ -49,8 +49,9 @@ class Pause(nn.Module):
 
     def at(self, phase: str) -> None:
         seconds = self.pauses.get((phase, self.step), 0.0)
-        if seconds:
-            Path(os.environ["SPOT_STATE_DIR"], f"in-{phase}-{self.step}").touch()
+        marker = Path(os.environ["SPOT_STATE_DIR"], f"in-{phase}-{self.step}")
+        if seconds and not marker.exists():
+            marker.touch()
             time.sleep(seconds)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

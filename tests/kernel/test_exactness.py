@@ -1,0 +1,57 @@
+"""The interrupted run equals the uninterrupted one: losses, weights, optimizer state, RNG and sample order."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.local.fleet import Fleet, FleetError
+from tests.kernel.world import World, incidents
+
+
+@pytest.mark.parametrize("phase", ["forward", "backward", "update", "between"])
+def test_a_notice_in_any_phase_of_a_step_loses_nothing(world: World, reference: dict[str, Any], phase: str) -> None:
+    with world.fleet(env={"TOY_PAUSE": f"{phase}:6:0.5"}) as fleet:
+        vm = fleet.boot()
+        wait_for_file(fleet, vm.disk / f"in-{phase}-6")
+        fleet.preempt()
+        fleet.recreate()
+        assert world.finish(fleet) == reference
+        (incident,) = incidents(fleet, world.store(fleet))
+        assert incident["kind"] == "preempted"
+        assert incident["steps_lost"] == 0
+
+
+@pytest.mark.parametrize("phase", ["forward", "update"])
+def test_a_killed_trainer_resumes_exactly(world: World, reference: dict[str, Any], phase: str) -> None:
+    with world.fleet(env={"TOY_PAUSE": f"{phase}:6:2"}) as fleet:
+        vm = fleet.boot()
+        wait_for_file(fleet, vm.disk / f"in-{phase}-6")
+        vm.trainer().send_signal(signal.SIGKILL)
+        assert world.finish(fleet) == reference
+        (incident,) = incidents(fleet, world.store(fleet))
+        assert (incident["kind"], incident["step_reached"], incident["steps_lost"]) == ("crash", 6, 2)
+
+
+def test_a_power_cut_without_notice_resumes_from_the_last_commit(world: World, reference: dict[str, Any]) -> None:
+    with world.fleet(env={"TOY_PAUSE": "forward:6:5"}) as fleet:
+        vm = fleet.boot()
+        fleet.wait_event("committed", timeout=30)
+        wait_for_file(fleet, vm.disk / "in-forward-6")
+        fleet.cut_power()
+        fleet.recreate()
+        assert fleet.wait_event("fetched", timeout=30).values["step"] == 4
+        assert world.finish(fleet) == reference
+
+
+def wait_for_file(fleet: Fleet, path: Path, timeout: float = 30.0) -> None:
+
+    deadline = time.monotonic() + timeout
+    while not path.exists():
+        if time.monotonic() > deadline or fleet.vm.process.poll() is not None:
+            raise FleetError(f"{path} did not appear; the journal ends with {[e.values for e in fleet.events[-5:]]}")
+        time.sleep(0.005)
