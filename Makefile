@@ -100,5 +100,5 @@ $(TORCHED): | $(LOCKED)
 	@printf '%s' '$(TORCH)' > $@
 
 $(READY): pyproject.toml $(LOCKED) $(TORCHED)
-	@$(PIP) install --quiet --no-deps --editable .
+	@$(PIP) install --quiet --no-build-isolation --no-deps --editable .
 	@touch $@
