@@ -1,5 +1,6 @@
 """Who imports whom: the agent stands alone, and starts light."""
 
+import ast
 import json
 import pkgutil
 import subprocess
@@ -32,6 +33,18 @@ def test_the_agent_imports_neither_torch_nor_the_other_packages() -> None:
     loaded = imported_by("\n".join(f"import {module}" for module in AGENT_MODULES))
     assert set(AGENT_MODULES) <= loaded
     assert packages(loaded) & {"torch", "numpy", "transformers", "infra", "workloads"} == set()
+
+
+def test_no_import_in_the_agent_names_torch_or_the_other_packages_not_even_a_late_one() -> None:
+    named = {
+        (str(file.relative_to(ROOT)), name.partition(".")[0])
+        for file in (ROOT / "agent").rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
+    }
+    assert ("agent/config/load.py", "pydantic") in named
+    assert [(file, name) for file, name in sorted(named) if name in {"torch", "infra", "workloads"}] == []
 
 
 def test_reading_a_run_file_loads_no_client_and_no_screen() -> None:
