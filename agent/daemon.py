@@ -76,6 +76,7 @@ class Agent:
     trainer: Trainer | None = None
     resume: Resume | None = None
     complete: bool = False
+    warning_s: float = 0.0
     window_open: bool = False
     incident_open: Incident | None = None
     power_off_seen: asyncio.Event = field(default_factory=asyncio.Event)

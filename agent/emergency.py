@@ -30,7 +30,7 @@ _SHUTDOWN_SOURCES = ("sigterm", "logind")
 async def use_window(agent: Agent, notice: Notice) -> Cause:
     """Get the newest state into the bucket before the deadline, then stop the trainer. Returns why."""
     machine = agent.run_config.machine
-    warning_s = machine.notice if notice.cause == "preempted" and notice.source == "metadata" else 0.0
+    warning_s = agent.warning_s if notice.cause == "preempted" and notice.source == "metadata" else 0.0
     window = Window(notice, warning_s, machine.shutdown_window, agent.clock)
     kind: Kind = "preempted" if notice.cause == "preempted" else "operator_stop"
     incident = agent.incident(kind, notice.source, detail=notice.detail, at=notice.at)

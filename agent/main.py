@@ -16,7 +16,7 @@ import structlog
 
 from agent import journal
 from agent.checkpoints import Checkpoints
-from agent.config import RunConfig, RunFileError, load_run
+from agent.config import RunConfig, RunFileError, load_run, parse_seconds
 from agent.daemon import Agent, trainer_command
 from agent.drain import Uploader
 from agent.folder import FolderLink
@@ -29,6 +29,8 @@ from agent.saver import Saver
 from agent.store import open_store
 
 log = structlog.get_logger()
+
+NOTICE_ATTRIBUTE = "spot-notice"  # custom metadata: how long before ACPI G2 this VM's template lets it know
 
 
 async def supervise(
@@ -45,18 +47,22 @@ async def supervise(
         await logind.start()
         stack.push_async_callback(logind.close)
         is_preempted: Callable[[], Awaitable[bool]] | None = None
+        warning_s = run.machine.notice
         vm = os.environ.get("SPOT_LOCAL_VM") or socket.gethostname()
         if await is_on_gce():
             client = await stack.enter_async_context(MetadataClient())
             watching = asyncio.create_task(watch_metadata(client, notices))
             stack.callback(watching.cancel)
-            with contextlib.suppress(MetadataError):
-                vm = (await client.machine()).name
             is_preempted = partial(ask_preempted, client)
+            with contextlib.suppress(MetadataError):
+                machine = await client.machine()
+                vm = machine.name
+                if NOTICE_ATTRIBUTE in machine.attributes:  # the VM's own template knows better than the run file
+                    warning_s = parse_seconds(machine.attributes[NOTICE_ATTRIBUTE])
         store = open_store(f"{run.checkpoint.bucket}/{run.run_id}")
         saver = Saver(Checkpoints(store, run.run_id), Uploader(store), run.checkpoint.keep)
         agent = Agent(run, run_file, state_dir, saver, notices, health, vm, command or trainer_command(run, run_file))
-        agent.is_preempted = is_preempted
+        agent.is_preempted, agent.warning_s = is_preempted, warning_s
         if run.workload.kind == "command":
             agent.folder_link = FolderLink(agent)
         log.info("agent_started", run_id=run.run_id, vm=vm, bucket=store.url, pid=os.getpid(), health_port=port)

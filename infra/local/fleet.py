@@ -114,7 +114,7 @@ class Fleet:
         disk = self.out / "vms" / f"{self.name}-boot{boot}"
         disk.mkdir(parents=True)
         extra = {"mint": self.mint} if self.mint else {}
-        metadata = MetadataServer(name=self.name, attributes=self.attributes, **extra).start()  # type: ignore[arg-type]
+        metadata = MetadataServer(name=self.name, attributes=dict(self.attributes), **extra).start()  # type: ignore[arg-type]
         env = os.environ | {
             "GCE_METADATA_HOST": metadata.host,
             "STORAGE_EMULATOR_HOST": self.storage.url,

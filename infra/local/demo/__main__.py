@@ -1,0 +1,123 @@
+"""`python -m infra.local.demo` wires the demo. It ends with 0 only if the interrupted run equals the other, bit for bit."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from infra.local.cloud import LocalCloud, local_cloud
+from infra.local.demo.scenario import Scenario, describe
+from infra.local.demo.verdict import compare, measure, summary
+from infra.local.demo.view import View
+from infra.local.fleet import Fleet, FleetError, agent_command, closing_on_signals
+
+TEMPLATE = Path("workloads/llm/demo.yaml")
+REFERENCE, INTERRUPTED = "demo-reference", "demo-spot"
+_STEP_S = 1.5
+_PROBE_STEPS = 4
+_PROBE_TIMEOUT_S = 180.0
+_NOTICE_S = 120.0
+
+
+def main() -> int:
+    """Run the demo; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m infra.local.demo", description=__doc__)
+    parser.add_argument(
+        "--out", type=Path, default=Path("out/demo"), help="where everything is kept (default: out/demo)"
+    )
+    out: Path = parser.parse_args().out.resolve()
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    begun = time.monotonic()
+    view = View(Console())
+    trainer_env = {"OMP_NUM_THREADS": "1", "SPOT_CACHE_DIR": str(out / "image-cache")}
+    with local_cloud("demo", [f"runs/{REFERENCE}", f"runs/{INTERRUPTED}"]) as cloud, view:
+        view.say("reading the standard library, training a tokenizer, measuring this machine")
+        sizes = fit_to_machine(out, trainer_env)
+        view.max_steps = sizes["max_steps"]
+        view.say(
+            f"{sizes['max_steps']} steps of {sizes['global_batch']} rows, about {_STEP_S} s each, in each of two runs"
+        )
+        reference = make_fleet(REFERENCE, out, cloud, sizes, trainer_env)
+        interrupted = make_fleet(INTERRUPTED, out, cloud, sizes, trainer_env)
+        interrupted.echo = lambda event: view.say(text) if (text := describe(event)) else None
+        view.fleets = {"uninterrupted": reference, "on Spot": interrupted}
+        with closing_on_signals(reference), interrupted:
+            try:
+                reference.boot()
+                struck = Scenario(interrupted, cloud.storage, lambda text: view.say(text, style="bold yellow")).play()
+                view.say("waiting for the uninterrupted run")
+                reference.wait_off(300.0)
+                rows, comparison = measure(interrupted, struck), compare(reference, interrupted)
+            except FleetError as error:
+                view.say(f"the demo could not be finished: {error}", style="bold red")
+                return 1
+    seconds = round(time.monotonic() - begun, 1)
+    checkpoint_bytes = [e.values["bytes"] for e in interrupted.events if e.name == "committed"][-1]
+    facts: dict[str, Any] = {"seconds": seconds, "checkpoint_bytes": checkpoint_bytes, **sizes}
+    (out / "summary.json").write_text(summary(rows, comparison, facts))
+    view.conclude(rows, comparison)
+    view.console.print(f"{checkpoint_bytes / 1e6:.0f} MB of state; {seconds:.0f} s in all; {out / 'summary.json'}")
+    return 0 if comparison.identical else 1
+
+
+def fit_to_machine(out: Path, env: dict[str, str]) -> dict[str, int]:
+    """Tokenise, and measure how fast two trainers are side by side: the run must outlast a 120 s notice."""
+    lone = probe(out, "probe-1", env)  # the first one makes the cache
+    lone.wait(_PROBE_TIMEOUT_S)
+    pair = [probe(out, f"probe-{number}", env) for number in (2, 3)]
+    for process in pair:
+        if process.wait(_PROBE_TIMEOUT_S) or lone.returncode:
+            log = (out / "probe-1" / "log").read_text()[-2000:]
+            raise SystemExit(f"the trainer does not run on this machine:\n{log}")
+    values = yaml.safe_load(TEMPLATE.read_text())
+    lines = [json.loads(line) for line in (out / "probe-2" / "metrics.jsonl").read_text().splitlines()]
+    tokens_per_s = max(line["tokens_per_s"] for line in lines)
+    micro_batch = values["training"]["micro_batch"]
+    row_s = values["data"]["sequence_length"] / tokens_per_s
+    global_batch = max(micro_batch, round(_STEP_S / row_s / micro_batch) * micro_batch)
+    return {"global_batch": global_batch, "max_steps": round(_NOTICE_S / (global_batch * row_s) * 1.3) + 14}
+
+
+def probe(out: Path, name: str, env: dict[str, str]) -> subprocess.Popen[bytes]:
+    """A few steps without an agent."""
+    folder = out / name
+    folder.mkdir()
+    run_file = write_run_file(out, name, {"max_steps": _PROBE_STEPS, "warmup_steps": 0, "eval_every": None})
+    with (folder / "log").open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "workloads.llm.train", str(run_file)],
+            env=os.environ | env | {"SPOT_STATE_DIR": str(folder)},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def write_run_file(out: Path, run_id: str, training: dict[str, Any]) -> Path:
+    """The demo's run file under another name and with other sizes."""
+    values = yaml.safe_load(TEMPLATE.read_text())
+    values["run_id"] = run_id
+    values["training"] |= training
+    path = out / f"{run_id}.yaml"
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    return path
+
+
+def make_fleet(run_id: str, out: Path, cloud: LocalCloud, sizes: dict[str, int], env: dict[str, str]) -> Fleet:
+    """A group of one VM for the demo's run."""
+    run_file = write_run_file(out, run_id, sizes)
+    return Fleet(run_id, agent_command(run_file), out, cloud.storage, env, mint=cloud.mint)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""The five ways in which the demo takes the VM away."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from infra.local.fleet import Event, Fleet, FleetError
+from infra.local.storage.control import StorageControl
+
+_START_S = 60.0
+_STEP_S = 60.0
+_OUTAGE_S = 4.0
+
+
+@dataclass(frozen=True)
+class Struck:
+    """What was done to the VM: `struck_at` and the rest are monotonic seconds of the fleet, not of the agent.
+
+    `step_before`: updates done when it was over; `back_at`: the VM (or its trainer) was started again.
+    """
+
+    kind: str
+    title: str
+    boot: int
+    struck_at: float
+    step_before: int
+    gone_at: float
+    back_at: float
+
+
+@dataclass
+class Scenario:
+    """Interrupts `fleet` again and again; `say` tells people what happens."""
+
+    fleet: Fleet
+    storage: StorageControl
+    say: Callable[[str], None]
+
+    def play(self) -> list[Struck]:
+        """Strike in every way, then let the run finish. Returns what was done."""
+        self.fleet.boot()
+        ways = [self.notice, self.killed_trainer, self.power_cut, self.outage, self.long_notice]
+        struck = []
+        for way in ways:
+            self.train(2)
+            struck.append(way())
+        self.say("training to the end, undisturbed")
+        self.fleet.wait_off(300.0)
+        return struck
+
+    def train(self, steps: int) -> None:
+        """Let the VM come up and do a few steps, then stop the clock in the middle of the next one."""
+        vm = self.fleet.vm
+        event = self.fleet.wait_event("restored", timeout=_START_S, where=lambda _: True, since=self.booted_at)
+        first = int(event.values["step"])
+        self.fleet.wait_step(first + steps, timeout=_STEP_S)
+        time.sleep(0.5)  # well inside the step that follows the boundary just seen
+        assert vm is self.fleet.vm
+
+    @property
+    def booted_at(self) -> float:
+        """When the present trainer was started."""
+        starts = [event.at for event in self.fleet.events if event.name == "trainer_started"]
+        return max([self.fleet.vm.started, *starts])
+
+    def notice(self) -> Struck:
+        self.say("preemption: 30 s notice, in the middle of a step")
+        return self._preempt("notice", "notice in mid-step", shutdown_s=30.0)
+
+    def killed_trainer(self) -> Struck:
+        self.say("SIGKILL to the trainer")
+        vm = self.fleet.vm
+        before = vm.last_step()
+        struck_at = time.monotonic()
+        vm.trainer().send_signal(signal.SIGKILL)
+        back = self.fleet.wait_event("trainer_started", timeout=_START_S, since=struck_at)
+        return Struck("sigkill", "trainer killed (SIGKILL)", vm.boot, struck_at, before, struck_at, back.at)
+
+    def power_cut(self) -> Struck:
+        self.say("power cut, no notice at all")
+        vm = self.fleet.vm
+        struck_at = time.monotonic()
+        gone_at = self.fleet.cut_power()
+        before = vm.last_step()
+        back = self.fleet.recreate()
+        return Struck("power_cut", "power cut, no notice", vm.boot, struck_at, before, gone_at, back.started)
+
+    def outage(self) -> Struck:
+        self.say(f"preemption, and Cloud Storage is away for {_OUTAGE_S:.0f} s just then")
+        self.storage.outage(seconds=_OUTAGE_S)
+        self.fleet.attributes["spot-notice"] = "120 s"  # the VM that comes next is made from another template
+        return self._preempt("outage", f"notice, storage away {_OUTAGE_S:.0f} s", shutdown_s=30.0)
+
+    def long_notice(self) -> Struck:
+        self.say("preemption with a 120 s notice: training goes on until the last safe moment")
+        return self._preempt("notice_120s", "120 s notice, used to the end", warning_s=120.0, shutdown_s=30.0)
+
+    def _preempt(self, kind: str, title: str, *, shutdown_s: float, warning_s: float = 0.0) -> Struck:
+        vm = self.fleet.vm
+        self.fleet.preempt(warning_s=warning_s, shutdown_s=shutdown_s)
+        if any(event.name == "complete" for event in self.fleet.events):
+            raise FleetError(
+                "the run was over before its last notice was: the machine is much faster now than when the demo measured "
+                "it (was something else running?). Please start it again"
+            )
+        assert vm.notice_at is not None and vm.off_at is not None
+        before = vm.last_step()
+        back = self.fleet.recreate()
+        return Struck(kind, title, vm.boot, vm.notice_at, before, vm.off_at, back.started)
+
+
+def describe(event: Event) -> str:
+    """A journal line for people; empty for those that say nothing to them."""
+    values = event.values
+    match event.name:
+        case "agent_started":
+            return f"VM boot {event.boot}: agent up"
+        case "fetched":
+            return f"checkpoint of step {values['step']} fetched from {values['source']}"
+        case "restored":
+            return f"restored at step {values['step']}" if values["step"] else "starting from scratch"
+        case "notice":
+            return f"agent heard of it ({values['source']})"
+        case "training_on":
+            return f"first save is safe; training on for {values['for_s']:.0f} s"
+        case "committed" if values["reason"] != "cadence":
+            return f"step {values['step']} committed ({values['reason']}, {values['durable_s']:.2f} s)"
+        case "window_used":
+            return f"window used: step {values['step_committed']} is safe, {values['left_s']:.0f} s to spare"
+        case "incident":
+            return f"{values['kind']}: {values['steps_lost']} steps to train again"
+        case "complete":
+            return f"complete at step {values.get('step', '?')}"
+        case "gave_up" | "save_failed" | "not_staged" | "not_committed":
+            return f"[{event.name}] {values.get('error') or values.get('why')}"
+    return ""
