@@ -1,0 +1,25 @@
+"""The learning rate over a run: warm-up, then one of three shapes."""
+
+import math
+from typing import Literal
+
+Schedule = Literal["cosine", "wsd", "constant"]
+FALL = 0.2
+"""`wsd` (warm-up, stable, decay) falls in this last part of the run."""
+
+
+def learning_rate_factor(
+    step: int, *, schedule: Schedule, warmup_steps: int, max_steps: int, min_ratio: float
+) -> float:
+    """What the highest learning rate is multiplied with in update `step` (0 is the first).
+
+    Rises evenly to 1 over the warm-up; falls to `min_ratio` at `max_steps`, unless constant.
+    """
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    if schedule == "constant":
+        return 1.0
+    fall_from = warmup_steps if schedule == "cosine" else max(warmup_steps, round(max_steps * (1 - FALL)))
+    progress = min(1.0, max(0.0, (step - fall_from) / max(1, max_steps - fall_from)))
+    height = (1 + math.cos(math.pi * progress)) / 2 if schedule == "cosine" else 1 - progress
+    return min_ratio + (1 - min_ratio) * height
