@@ -36,7 +36,6 @@ _SECRET_TEXT = [
     ),
     (re.compile(r"://[^/\s:@]+:[^/\s@]+@"), f"://{HIDDEN}@"),
 ]
-_MAX_DEPTH = 8
 
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -47,26 +46,24 @@ def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
 def clean(value: object, key: str = "") -> Any:
     """`value` as plain text, numbers, lists and dicts with string keys, without its secrets. Never raises."""
     try:
-        return _clean(value, key, 0)
+        return _clean(value, key)
     except Exception as error:  # noqa: BLE001 - a value's own code may raise anything; a log line must not
         return f"<{type(value).__name__}: can't be shown, {type(error).__name__}>"
 
 
-def _clean(value: object, key: str, depth: int) -> Any:
+def _clean(value: object, key: str) -> Any:
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else repr(value)  # JSON has no nan
     if _SECRET_KEY.search(key):
         return HIDDEN
-    if depth > _MAX_DEPTH:
-        return "..."
     if isinstance(value, Mapping):
-        return {hide(str(k)): _clean(v, str(k), depth + 1) for k, v in value.items()}
+        return {hide(str(k)): _clean(v, str(k)) for k, v in value.items()}
     if isinstance(value, bytes | bytearray | memoryview):
         return hide(bytes(value).decode(errors="backslashreplace"))
     if isinstance(value, Sequence | Set) and not isinstance(value, str):
-        return [_clean(item, "", depth + 1) for item in value]
+        return [_clean(item, "") for item in value]
     return hide(str(value))
 
 

@@ -226,6 +226,8 @@ def test_guest_attributes_can_be_written_read_listed_and_removed(server: Metadat
 def test_nothing_but_guest_attributes_can_be_written(server: MetadataServer) -> None:
     assert ask(server, "instance/preempted", "PUT", body="TRUE").status == 405
     assert server.get("instance/preempted") == "FALSE"
+    assert ask(server, "instance/service-accounts/default/email", "PUT", body="me").status == 405
+    assert ask(server, "instance/guest-attributes/spot", "PUT", body="1").status == 405
     server.set("instance/attributes/enable-guest-attributes", "FALSE")
     assert ask(server, "instance/guest-attributes/spot/step", "PUT", body="1").status == 403
 

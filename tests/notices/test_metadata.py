@@ -55,7 +55,13 @@ def test_a_preemption_is_one_notice(server: MetadataServer) -> None:
             notice = await notices.next()
             assert (notice.source, notice.cause, notice.detail) == ("metadata", "preempted", "TRUE")
             assert before <= notice.at <= notices.clock()
-            await until(server, both_hang)  # it polls on, and the same TRUE is not told twice
+            await until(server, both_hang)  # it polls on
+            answered = server.counts[200]
+            server.fail_for(60)
+            for value in ("FALSE", "TRUE"):  # changed, and yet the same when it is seen again
+                server.set(PREEMPTED, value)
+            server.fail_for(0)
+            await until(server, lambda s: s.counts[200] > answered and both_hang(s))
             assert notices.waiting() == 0
 
     asyncio.run(scenario())
@@ -285,9 +291,11 @@ def test_notices_can_be_posted_from_any_thread_and_keep_the_time_they_were_seen(
     async def scenario() -> None:
         now = [5.0]
         notices = Notices(clock=lambda: now[0])
+        taken = asyncio.create_task(notices.next())
+        await asyncio.sleep(0)  # it waits now: a post must wake the loop from outside
         await asyncio.to_thread(notices.post, "drill", "drill", "from a thread")
         now[0] = 9.0
-        notice = await asyncio.wait_for(notices.next(), 10)
+        notice = await asyncio.wait_for(taken, 10)
         assert (notice.source, notice.at, notice.detail) == ("drill", 5.0, "from a thread")
 
-    asyncio.run(scenario())
+    asyncio.run(scenario(), debug=True)  # debug: asyncio itself objects to what is not thread-safe
