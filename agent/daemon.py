@@ -158,7 +158,7 @@ class Agent:
         else:
             trainer = await self._start_trainer()
         self.trainer = trainer
-        following = self._spawn(trainer.follow(lambda line: log.info("trainer_output", message_=line)))
+        following = self._spawn(trainer.follow(lambda line: log.info("trainer_output", line=line)))
         try:
             return await self._await_end(trainer)
         finally:
@@ -367,7 +367,7 @@ class Agent:
         self._next_save_at = self.clock() + wait
 
     async def _save_now(self) -> None:
-        if self.link and not await self.link.save("cadence", deadline=None, timeout=60.0):
+        if self.link and await self.link.save("cadence", deadline=None, timeout=60.0) != "staged":
             self._schedule_save()
 
     async def _on_commit(self, index: int, staged: Staged) -> None:

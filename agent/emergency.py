@@ -84,20 +84,20 @@ async def save_before_deadline(
     saver.urge(window.deadline)
     if agent.link:
         incident.mark(f"{prefix}save_requested")
-        staged = await agent.link.save("emergency", deadline=window.deadline, timeout=window.remaining(), hold=last)
-        if staged:
+        answer = await agent.link.save("emergency", deadline=window.deadline, timeout=window.remaining(), hold=last)
+        if answer == "staged":
             incident.mark(f"{prefix}staged")
-            if last:
-                await stop_trainer(agent, window, incident)
-        else:
+        if answer != "none" and last:
+            await stop_trainer(agent, window, incident)
+        elif answer == "none":
             log.error(
                 "not_staged", step=agent.step, why="the trainer gave no answer; the newest staged snapshot counts"
             )
     safe = await saver.wait_committed(step=saver.staged_step, timeout=window.remaining())
     commit = saver.last_commit
-    if safe and commit:
-        incident.mark(f"{prefix}last_byte", max(commit.last_byte_at, incident.at))
-        incident.mark(f"{prefix}committed", max(commit.committed_at, incident.at))
+    if safe and commit and commit.committed_at > incident.at:
+        incident.mark(f"{prefix}last_byte", commit.last_byte_at)
+        incident.mark(f"{prefix}committed", commit.committed_at)
         incident.bytes_uploaded += commit.size
     elif not safe:
         log.error("not_committed", step=saver.staged_step, committed=saver.committed_step, why="the deadline passed")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from agent.arena import Arena, ArenaError
-from agent.messages import SaveReason, Staged
+from agent.messages import SaveAnswer, SaveReason, Staged
 from agent.store import StoreError
 
 if TYPE_CHECKING:
@@ -119,7 +119,9 @@ class FolderLink:
         self._last: list[tuple[str, int, int]] | None = None  # what the newest snapshot holds
         self._saving = asyncio.Lock()
 
-    async def save(self, reason: SaveReason, *, deadline: float | None, timeout: float, hold: bool = False) -> bool:
+    async def save(
+        self, reason: SaveReason, *, deadline: float | None, timeout: float, hold: bool = False
+    ) -> SaveAnswer:
         """Tell the program (only when it is to stop), wait until its folder stands still, copy and commit it."""
         async with self._saving:
             try:
@@ -128,7 +130,7 @@ class FolderLink:
                 log.error("folder_not_still", folder=str(self.folder), waited_s=round(timeout, 1))
             except (FolderError, ArenaError, OSError) as error:
                 log.error("folder_not_saved", folder=str(self.folder), error=str(error))
-            return False
+            return "none"
 
     @property
     def _trainer(self) -> Trainer | None:
@@ -144,14 +146,14 @@ class FolderLink:
         """Put the folder back before the program starts."""
         await asyncio.to_thread(write_folder, arena.view, state["files"], self.folder)
 
-    async def _save(self, reason: SaveReason, *, patience: float) -> bool:
+    async def _save(self, reason: SaveReason, *, patience: float) -> SaveAnswer:
         """`patience`: tell the program to save, and give it so many seconds to begin."""
         if patience and self._trainer and self._trainer.running:
             self._trainer.signal(self._signal)
         files = await self._settled(patience)
         seen = [(file.path, file.size, file.mtime_ns) for file in files]
         if seen == self._last or not files:
-            return False
+            return "unchanged"
         begun = time.monotonic()
         size = max(1, sum(file.size for file in files))
         arena = await asyncio.to_thread(Arena.create, size)
@@ -167,7 +169,7 @@ class FolderLink:
         await saver.staged(Staged(0, step, size, {"step": step, "files": listed}, reason, copy_s))
         self._agent.step = step
         self._last = seen
-        return True
+        return "staged"
 
     async def _settled(self, patience: float) -> list[FolderFile]:
         """The folder's files once nothing has changed for a second, or once the program has ended. Within `patience`

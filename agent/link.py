@@ -26,6 +26,7 @@ from agent.messages import (
     ProtocolError,
     Restored,
     Save,
+    SaveAnswer,
     SaveReason,
     Staged,
     Staging,
@@ -46,9 +47,11 @@ class TrainerEvents(Protocol):
 class Link(Protocol):
     """The agent's way to its trainer."""
 
-    async def save(self, reason: SaveReason, *, deadline: float | None, timeout: float, hold: bool = False) -> bool:
-        """Ask for a snapshot of the newest boundary; True once it is staged, False when there will be none. `hold`: the
-        trainer begins no further update after it."""
+    async def save(
+        self, reason: SaveReason, *, deadline: float | None, timeout: float, hold: bool = False
+    ) -> SaveAnswer:
+        """Ask for a snapshot of the newest boundary, and wait until it is staged or will not be. `hold`: the trainer
+        begins no further update after it."""
         ...
 
     async def committed(self, index: int, step: int) -> None: ...
@@ -62,7 +65,7 @@ class SocketLink:
         self._connection = connection
         self._saver = saver
         self._events = events
-        self._answer: asyncio.Future[bool] | None = None
+        self._answer: asyncio.Future[SaveAnswer] | None = None
         self._handlers: dict[type[Any], Callable[[Any, list[int]], Awaitable[None]]] = {
             Arenas: self._on_arenas,
             Heartbeat: self._on_heartbeat,
@@ -88,15 +91,17 @@ class SocketLink:
         except ProtocolError as error:
             log.error("protocol_error", error=str(error))
         finally:
-            self._settle(False)
+            self._settle("none")
 
-    async def save(self, reason: SaveReason, *, deadline: float | None, timeout: float, hold: bool = False) -> bool:
+    async def save(
+        self, reason: SaveReason, *, deadline: float | None, timeout: float, hold: bool = False
+    ) -> SaveAnswer:
         self._answer = asyncio.get_running_loop().create_future()
         try:
             await self._connection.send(Save(reason, deadline, hold))
             return await asyncio.wait_for(self._answer, timeout)
         except (Closed, TimeoutError):
-            return False
+            return "none"
 
     async def committed(self, index: int, step: int) -> None:
         with contextlib.suppress(Closed):
@@ -106,9 +111,9 @@ class SocketLink:
         with contextlib.suppress(Closed):
             await self._connection.send(Abandoned(index, step, why))
 
-    def _settle(self, staged: bool) -> None:
+    def _settle(self, answer: SaveAnswer) -> None:
         if self._answer and not self._answer.done():
-            self._answer.set_result(staged)
+            self._answer.set_result(answer)
 
     async def _on_arenas(self, message: Arenas, fds: list[int]) -> None:
         arenas = [await asyncio.to_thread(Arena.adopt, fd) for fd in fds]
@@ -128,11 +133,12 @@ class SocketLink:
 
     async def _on_staged(self, message: Staged, _: list[int]) -> None:
         await self._saver.staged(message)
-        self._settle(True)
+        self._settle("staged")
 
     async def _on_declined(self, message: Declined, _: list[int]) -> None:
-        log.info("save_declined", step=message.step, why=message.why)
-        self._settle(False)
+        if not message.staged:
+            log.warning("save_declined", step=message.step, why=message.why)
+        self._settle("unchanged" if message.staged else "none")
 
     async def _on_restored(self, message: Restored, _: list[int]) -> None:
         self._events.on_restored(message.step, message.seconds)

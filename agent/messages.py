@@ -14,6 +14,9 @@ from typing import Any, Literal
 
 PROTOCOL = 1
 
+SaveAnswer = Literal["staged", "unchanged", "none"]
+"""What became of a request: a new snapshot; nothing new since the last one; no snapshot, for whatever reason."""
+
 SaveReason = Literal["cadence", "milestone", "emergency", "final", "operator"]
 
 
@@ -87,10 +90,12 @@ class Staged:
 
 @dataclass(frozen=True)
 class Declined:
-    """A requested save was not staged; `why` is for the journal. `step` is the boundary it would have held."""
+    """A requested save was not staged; `why` is for the journal. `step` is the boundary it would have held; `staged`:
+    an earlier snapshot holds that very boundary, so nothing is missing."""
 
     step: int
     why: str
+    staged: bool = False
 
 
 @dataclass(frozen=True)

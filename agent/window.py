@@ -5,6 +5,7 @@ One clock: the window opens at the first notice, and every wait inside it takes 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -35,7 +36,8 @@ class Window:
 
     def remaining(self, *, until: float | None = None) -> float:
         """Seconds left until the deadline (or `until`, if that is earlier); never negative."""
-        return max(0.0, min(self.deadline, until or self.deadline) - self.clock())
+        end = self.deadline if until is None else min(self.deadline, until)
+        return max(0.0, end - self.clock())
 
     def last_save_at(self, save_s: float) -> float | None:
         """When to start the last save, given that one took `save_s` seconds: as late as is safe, so that the VM
@@ -53,4 +55,4 @@ def cadence_s(stall_s: float, mean_time_between_losses_s: float) -> float:
     `stall_s`: what one save costs the trainer, in seconds. Saves on notice cover announced preemptions, so the MTBF is
     that of losses nobody announced.
     """
-    return min(1800.0, max(60.0, (2 * max(stall_s, 0.01) * mean_time_between_losses_s) ** 0.5))
+    return min(1800.0, max(60.0, math.sqrt(2 * max(stall_s, 0.01) * mean_time_between_losses_s)))

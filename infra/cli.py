@@ -15,6 +15,8 @@ from infra.reference import draw_fields
 BAD_RUN_FILE = 2
 """Exit code, the same as for a mistake on the command line."""
 
+_DRILL_TIMEOUT_S = 180.0
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
 
 RunFile = Annotated[Path, typer.Argument(metavar="RUN.yaml", help="The run file.")]
@@ -61,9 +63,37 @@ def run(
 ) -> None:
     """Train a run on the local cloud, under the agent, on this machine."""
     described = _load(run_file)
-    from infra.local.fleet import run_once  # noqa: PLC0415, only this command needs the local cloud
+    from infra.local.run import run_once  # noqa: PLC0415, only this command needs the local cloud
 
     raise typer.Exit(run_once(run_file, out=out or Path("out") / described.run_id))
+
+
+@app.command()
+def drill(
+    state_dir: Annotated[Path, typer.Option(envvar="SPOT_STATE_DIR", help="The agent's folder on this VM.")] = Path(
+        "/run/spot-agent"
+    ),
+    stop: Annotated[bool, typer.Option("--exit", help="Be preempted for real: save, then stop the trainer.")] = False,
+) -> None:
+    """Rehearse a preemption on this VM: save as if a notice had come, and say how long each phase took."""
+    from agent.channel import Connection  # noqa: PLC0415, only this command talks to an agent
+    from agent.messages import Drill, DrillReport  # noqa: PLC0415
+
+    console = Console()
+    try:
+        connection = Connection.open(state_dir / "agent.sock", timeout=5.0)
+        connection.send(Drill(exit=stop))
+        report, _ = connection.receive(timeout=_DRILL_TIMEOUT_S)
+    except OSError as error:
+        console.print(f"no agent answers at {state_dir / 'agent.sock'} ({error}): is spot-agent running on this VM?")
+        raise typer.Exit(1) from None
+    assert isinstance(report, DrillReport)
+    if report.error:
+        console.print(report.error, style="bold red")
+        raise typer.Exit(1)
+    for phase, seconds in report.phases_s.items():
+        console.print(f"{phase:16} {seconds * 1000:8.1f} ms")
+    console.print("the run trains on" if not stop else "the agent is saving, and stops the trainer then")
 
 
 def _load(run_file: Path) -> RunConfig:

@@ -57,7 +57,7 @@ class Pause(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.at("forward")
         if x.requires_grad:
-            x.register_hook(lambda _: self.at("backward"))
+            x.register_hook(lambda _: self.at("backward"))  # type: ignore[no-untyped-call]
         return x
 
 
@@ -65,10 +65,10 @@ def main() -> None:
     run = load_run(Path(sys.argv[1]))
     step_s = float(os.environ.get("TOY_STEP_S", "0"))
     width = int(os.environ.get("TOY_WIDTH", "32"))
-    pauses = {}
+    pauses: dict[tuple[str, int], float] = {}
     for entry in filter(None, os.environ.get("TOY_PAUSE", "").split(",")):
-        phase, step, seconds = entry.split(":")
-        pauses[phase, int(step)] = float(seconds)
+        phase, at, seconds = entry.split(":")
+        pauses[phase, int(at)] = float(seconds)
     torch.set_num_threads(1)
     torch.manual_seed(7)
     random.seed(7)
@@ -105,7 +105,7 @@ def torch_save(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path)
             for key in sorted(state):
                 out.write(key.encode() + state[key].numpy().tobytes())
         out.write(torch.get_rng_state().numpy().tobytes())
-        out.write(repr((random.getstate(), np.random.get_state()[1].tolist())).encode())
+        out.write(repr((random.getstate(), list(np.random.get_state()))).encode())
 
 
 if __name__ == "__main__":

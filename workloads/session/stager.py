@@ -63,7 +63,8 @@ class Stager:
                 if hold:
                     self._guard.hold()
                 if boundary.step <= self.staged_step:
-                    return self._decline(boundary.step, f"step {boundary.step} is staged already")
+                    self._send(Declined(boundary.step, f"step {boundary.step} is staged already", staged=True), [])
+                    return False
                 return self._stage(boundary, reason)
         except (TornError, TimeoutError, ArenaError) as error:
             if isinstance(error, ArenaError):

@@ -1,4 +1,4 @@
-"""`python -m infra.local.demo` wires the demo. It ends with 0 only if the interrupted run equals the other, bit for bit."""
+"""`python -m infra.local.demo` wires the demo; its exit status is 0 only if both runs are equal, bit for bit."""
 
 from __future__ import annotations
 

@@ -19,9 +19,9 @@ _TIMEOUT_S = 30.0
 class Interruption:
     """One way the VM was taken, as measured. None where the phase does not exist (no notice, nothing saved).
 
-    detect_ms: until the agent knew. stage_ms: copying to shared memory. durable_s: from the strike to the commit.
-    gone_s: until VM or trainer was gone. restore_s: from its return to the trainer holding the state. first_step_s: from
-    its return to the first update done. steps_lost: updates that had to be done again.
+    detect_ms: until the agent knew. stage_ms: copying to shared memory. durable_s: from strike to commit.
+    gone_s: until VM or trainer was gone. restore_s, first_step_s: from its return until the trainer held the state, and
+    until its first update was done. steps_lost: updates that had to be done again.
     """
 
     kind: str

@@ -82,7 +82,7 @@ class View:
         self.console.print(table)
         self.console.print(
             "durable, gone: after the strike; restored, first step: after VM or trainer came back; a power cut\n"
-            "without notice can only lose what was trained since the last periodic checkpoint (every 2 steps here).",
+            "without notice can only lose what was trained since the last periodic checkpoint (every 5 steps here).",
             style="dim",
         )
         if comparison.identical:
