@@ -94,6 +94,23 @@ def test_a_refused_token_is_replaced_once(bucket: BucketPlace) -> None:
     assert len(tokens.minted) == 2
 
 
+def test_threads_that_start_together_fetch_one_token(bucket: BucketPlace) -> None:
+    tokens = Tokens(bucket.server)
+    script = """
+import threading
+from concurrent.futures import ThreadPoolExecutor
+start = threading.Barrier(8)
+def create(number):
+    start.wait(timeout=10)
+    store.create(f"part-{number}", b"x", timeout=10)
+with ThreadPoolExecutor(8) as pool:
+    list(pool.map(create, range(8)))
+"""
+    with MetadataServer(mint=tokens, token_margin=1e6) as metadata:
+        _run(script, bucket, metadata, tokens)
+    assert len(tokens.minted) == 1
+
+
 def test_a_token_refused_twice_is_forbidden(bucket: BucketPlace) -> None:
     tokens = Tokens(bucket.server, 0.0, 0.0)
     script = """
@@ -130,8 +147,9 @@ def test_a_metadata_server_that_is_away_for_a_moment_is_waited_for(bucket: Bucke
     tokens = Tokens(bucket.server)
     with MetadataServer(mint=tokens) as metadata:
         metadata.fail_for(1.0)
-        _run('store.create("one", b"x", timeout=20)', bucket, metadata, tokens)
+        output = _run('store.create("one", b"x", timeout=20)', bucket, metadata, tokens)
         assert metadata.counts[503] > 0
+    assert "unavailable on attempt" not in output, "google-auth's own retry, which knows no deadline, took over"
 
 
 def test_a_metadata_server_that_is_gone_is_unavailable_at_the_deadline(bucket: BucketPlace) -> None:
