@@ -34,7 +34,9 @@ class Tokens:
 
 def _run(script: str, place: BucketPlace, metadata: MetadataServer, tokens: Tokens) -> str:
     prelude = "import logging, sys; logging.basicConfig(level=logging.DEBUG)\nfrom agent.store import *\n"
-    prelude += "store = open_store(sys.argv[1])\n"
+    # Google's loggers do not pass on what they say unless somebody listens.
+    prelude += "logging.getLogger('google').addHandler(logging.StreamHandler())\n"
+    prelude += "logging.getLogger('google').setLevel(logging.DEBUG)\nstore = open_store(sys.argv[1])\n"
     done = subprocess.run(
         [sys.executable, "-c", prelude + script, place.store.url],
         env={**os.environ, "STORAGE_EMULATOR_HOST": place.server.url, "GCE_METADATA_HOST": metadata.host},
