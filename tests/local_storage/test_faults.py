@@ -13,7 +13,9 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 
 from infra.local.storage.control import ControlError, StorageControl
 from infra.local.storage.faults import Fault, Faults, Outage
+from infra.local.storage.flow import Flow, Hangup
 from infra.local.storage.resources import encode_crc32c
+from infra.local.storage.throttle import Throttles
 
 UPLOAD = "/upload/storage/v1/b/bucket/o?uploadType=media&name="
 PART = "/storage/v1/b/bucket/o/part"
@@ -93,6 +95,15 @@ def test_a_reset_instead_of_the_answer_leaves_the_work_done(storage: StorageCont
     assert http.get(PART).json()["crc32c"] == CRC
 
 
+def test_a_reset_is_a_reset_not_an_orderly_end(storage: StorageControl) -> None:
+    storage.fault("reset", after_done=True)
+    connection = raw_connection(storage)
+    connection.request("GET", "/storage/v1/b/bucket")
+    with pytest.raises(ConnectionResetError):
+        connection.sock.recv(1)
+    connection.close()
+
+
 def test_a_reset_before_a_delete_deletes_nothing(storage: StorageControl, http: httpx2.Client) -> None:
     put(http)
     storage.fault("reset", action="delete")
@@ -126,6 +137,8 @@ def test_a_stall_holds_the_bytes_until_it_is_cleared(storage: StorageControl, ht
     connection.request("GET", f"{PART}?alt=media")
     answer = connection.getresponse()
     assert answer.read(1000) == DATA[:1000]
+    # Whose answer has begun to arrive is in the log.
+    assert [(seen.status, seen.fault) for seen in storage.requests() if seen.action == "get"] == [(200, "stall")]
     rest: list[bytes] = []
     reader = threading.Thread(target=lambda: rest.append(answer.read()))
     reader.start()
@@ -217,6 +230,15 @@ def test_an_outage_cuts_off_an_upload_under_way(storage: StorageControl) -> None
             connection.send(DATA[start : start + 1000])
         connection.getresponse()
     connection.close()
+
+
+def test_bytes_that_arrive_as_an_outage_begins_are_lost() -> None:
+    faults = Faults()
+    flow = Flow(Throttles().upload(), faults)
+    assert flow.take(1000) == 1000
+    faults.begin_outage(Outage(mode="reset"))
+    with pytest.raises(Hangup):
+        flow.passed(1000)
 
 
 def test_an_outage_can_answer_503(storage: StorageControl, http: httpx2.Client) -> None:

@@ -118,6 +118,12 @@ def test_an_expired_token_is_answered_with_401(storage: StorageControl, http: ht
     assert answer.status_code == 401 and answer.headers["WWW-Authenticate"].startswith("Bearer")
 
 
+def test_a_resumable_upload_goes_on_in_the_name_of_who_began_it(filled: gcs.Bucket, http: httpx2.Client) -> None:
+    session = filled.blob("runs/a").create_resumable_upload_session()
+    assert http.put(session, content=b"changed").status_code == 200
+    assert filled.blob("runs/a").download_as_bytes() == b"changed"
+
+
 def test_a_batch_is_held_to_the_same_rules(filled: gcs.Bucket) -> None:
     with pytest.raises(Forbidden), filled.client.batch():
         filled.blob("milestones/a").delete()
@@ -132,6 +138,6 @@ def test_a_client_can_ask_what_it_may_do(filled: gcs.Bucket) -> None:
 
 def test_the_log_of_requests_names_identities_and_no_token(guarded: StorageControl, filled: gcs.Bucket) -> None:
     filled.blob("runs/b").upload_from_string(b"data")
-    last = guarded.requests()[-1]
-    assert (last.identity, last.action, last.bucket, last.name) == (VM, "create", "bucket", "runs/b")
+    last = [seen for seen in guarded.requests() if seen.action == "create"][-1]
+    assert (last.identity, last.bucket, last.name, last.status) == (VM, "bucket", "runs/b", 200)
     assert "vm-token" not in repr(guarded.requests())

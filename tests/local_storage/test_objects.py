@@ -27,7 +27,7 @@ def test_ranges_give_the_bytes_they_name(bucket: gcs.Bucket, http: httpx2.Client
     last = http.get(url, headers={"Range": "bytes=-3"})
     assert (last.status_code, last.content, last.headers["Content-Range"]) == (206, b"789", "bytes 7-9/10")
     past = http.get(url, headers={"Range": "bytes=8-100"})
-    assert (past.status_code, past.content) == (206, b"89")
+    assert (past.status_code, past.content, past.headers["Content-Range"]) == (206, b"89", "bytes 8-9/10")
     with pytest.raises(RequestRangeNotSatisfiable):
         blob.download_as_bytes(start=10)
 
@@ -194,6 +194,26 @@ def test_compose_joins_objects_in_order(bucket: gcs.Bucket) -> None:
         bucket.blob("other").compose(parts, if_source_generation_match=[1, 2, 3])
     with pytest.raises(BadRequest, match="1 to 32"):
         bucket.blob("other").compose(parts * 11)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "document"),
+    [
+        ("POST", f"{OBJECTS}/whole/compose", {"sourceObjects": [{}]}),
+        ("PATCH", f"{OBJECTS}/part", {"metadata": "text"}),
+        ("PATCH", f"{OBJECTS}/part", {"customTime": "yesterday"}),
+        ("PATCH", f"{OBJECTS}/part", ["not", "an", "object"]),
+        ("POST", "/storage/v1/b", {"name": "No Such Name"}),
+        ("POST", "/upload/storage/v1/b/bucket/o?uploadType=other&name=x", {}),
+        ("POST", "/upload/storage/v1/b/bucket/o?uploadType=multipart", {"name": "x"}),
+    ],
+)
+def test_a_request_that_makes_no_sense_is_answered_with_400(
+    bucket: gcs.Bucket, http: httpx2.Client, method: str, path: str, document: object
+) -> None:
+    put(bucket, "part")
+    answer = http.request(method, path, json=document)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, 400)
 
 
 def test_a_batch_does_its_operations_and_says_which_failed(bucket: gcs.Bucket) -> None:

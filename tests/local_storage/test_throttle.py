@@ -41,17 +41,16 @@ def test_a_stream_takes_the_time_its_rate_says() -> None:
     assert clock.now == pytest.approx(103.0)
 
 
-def test_streams_share_the_total_in_each_direction() -> None:
+@pytest.mark.parametrize(("both_up", "seconds"), [(True, 2.0), (False, 1.0)])
+def test_streams_share_the_total_of_their_direction(both_up: bool, seconds: float) -> None:
     clock = Clock()
     throttles = Throttles(clock, clock.sleep)
-    throttles.limits = Throttle(stream_bytes_per_s=1e6, total_bytes_per_s=1e6)
-    streams = [throttles.upload(), throttles.upload()]
+    throttles.limits = Throttle(total_bytes_per_s=1e6)
+    streams = [throttles.upload(), throttles.upload() if both_up else throttles.download()]
     for _ in range(20):
         for stream in streams:
             move(stream, 50_000)
-    assert clock.now == pytest.approx(102.0)
-    move(throttles.download(), 1_000_000)
-    assert clock.now == pytest.approx(103.0)
+    assert clock.now == pytest.approx(100.0 + seconds, abs=0.051)
 
 
 def test_a_throttle_holds_for_streams_under_way() -> None:

@@ -3,7 +3,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import json
 import subprocess
+from http.client import HTTPConnection
 
 import crc32c
 import httpx2
@@ -195,11 +197,15 @@ def test_a_retry_of_an_upload_whose_answer_was_lost_finds_its_own_object(
     assert [seen.status for seen in storage.requests() if seen.action == "create"] == [503, 412]
 
 
-def test_an_upload_to_a_bucket_that_is_not_there_is_refused(http: httpx2.Client) -> None:
-    answer = http.post("/upload/storage/v1/b/nowhere/o?uploadType=media&name=part", content=bytes(1 << 20))
-    assert answer.status_code == 404
-    error = answer.json()["error"]
+def test_a_refused_upload_is_explained_and_its_connection_stays_usable(storage: StorageControl) -> None:
+    connection = HTTPConnection(storage.url.removeprefix("http://"), timeout=5)
+    connection.request("POST", "/upload/storage/v1/b/nowhere/o?uploadType=media&name=part", body=bytes(3 << 20))
+    connection.auto_open = 0  # No new connection for the next request.
+    error = json.loads(connection.getresponse().read())["error"]
     assert (error["code"], error["errors"][0]["reason"]) == (404, "notFound")
+    connection.request("GET", "/storage/v1/b/bucket")
+    assert connection.getresponse().status == 200
+    connection.close()
 
 
 @pytest.mark.parametrize("name", ["", "a" * 1025, "%0A", "."])

@@ -224,6 +224,8 @@ class Api:
         bucket = self._storage.bucket(target.bucket)
         parts = []
         for source in sources:
+            if not isinstance(source, dict) or not source.get("name"):
+                raise Refused("Each of sourceObjects needs a name.")
             self._iam.check(request.identity, "get", target.bucket, source["name"])
             match = source.get("objectPreconditions", {}).get("ifGenerationMatch")
             conditions = Preconditions(None if match is None else int(match))

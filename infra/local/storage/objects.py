@@ -212,7 +212,7 @@ class Bucket:
             wanted = dict(changes)
             if not whole:
                 wanted = found.metadata | changes
-                if changes.get("metadata") is not None:
+                if isinstance(changes.get("metadata"), dict):
                     wanted["metadata"] = {**found.metadata.get("metadata", {}), **changes["metadata"]}
             fields = writable(wanted)
             _check_custom_time(found.metadata.get("customTime"), fields.get("customTime"))

@@ -170,6 +170,8 @@ def writable(metadata: Mapping[str, Any]) -> Metadata:
     kept = {key: metadata[key] for key in _WRITABLE if metadata.get(key) is not None}
     if "customTime" in kept:
         kept["customTime"] = rfc3339(parse_time(kept["customTime"]))
+    if not isinstance(kept.get("metadata", {}), dict):
+        raise Refused("Invalid value for metadata: it must be an object of strings.")
     if "metadata" in kept:
         kept["metadata"] = {str(k): str(v) for k, v in kept["metadata"].items() if v is not None}
     return kept

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from dataclasses import dataclass
 
 _KEPT = 20_000
@@ -34,11 +33,11 @@ class Seen:
 
 
 class SeenLog:
-    """The newest requests, in the order in which they ended. Thread-safe."""
+    """The newest requests, in the order in which they were answered. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._entries: deque[Seen] = deque(maxlen=_KEPT)
+        self._entries: dict[int, Seen] = {}
         self._number = 0
 
     def next_number(self) -> int:
@@ -46,14 +45,17 @@ class SeenLog:
             self._number += 1
             return self._number
 
-    def add(self, entry: Seen) -> None:
+    def put(self, entry: Seen) -> None:
+        """Add an entry, or replace the one of the same number."""
         with self._lock:
-            self._entries.append(entry)
+            self._entries[entry.number] = entry
+            if len(self._entries) > _KEPT:
+                del self._entries[next(iter(self._entries))]
 
     def since(self, number: int) -> list[Seen]:
         """All entries with a higher number."""
         with self._lock:
-            return [entry for entry in self._entries if entry.number > number]
+            return [entry for entry in self._entries.values() if entry.number > number]
 
     def clear(self) -> None:
         with self._lock:

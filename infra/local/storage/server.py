@@ -175,30 +175,33 @@ class Exchange:
         self._name = self._target.about
         self._identity = ""
         self._status = 0
+        self._number, self._at, self._begun = self._world.seen.next_number(), time.time(), time.monotonic()
 
     def run(self) -> None:
         """Do it all; Hangup where the connection must end."""
-        number, at, begun = self._world.seen.next_number(), time.time(), time.monotonic()
         try:
             self._serve()
         finally:
-            self._world.seen.add(
-                Seen(
-                    number=number,
-                    at=at,
-                    seconds=time.monotonic() - begun,
-                    method=self._connection.command,
-                    path=self._path,
-                    action=self._target.action,
-                    bucket=self._target.bucket,
-                    name=self._name,
-                    identity=self._identity,
-                    status=self._status,
-                    received=self._up.moved,
-                    sent=self._down.moved,
-                    fault=self._fault.kind if self._fault else "",
-                )
+            self._log(self._down.moved)
+
+    def _log(self, sent: int) -> None:
+        self._world.seen.put(
+            Seen(
+                number=self._number,
+                at=self._at,
+                seconds=time.monotonic() - self._begun,
+                method=self._connection.command,
+                path=self._path,
+                action=self._target.action,
+                bucket=self._target.bucket,
+                name=self._name,
+                identity=self._identity,
+                status=self._status,
+                received=self._up.moved,
+                sent=sent,
+                fault=self._fault.kind if self._fault else "",
             )
+        )
 
     def _serve(self) -> None:
         world = self._world
@@ -211,6 +214,8 @@ class Exchange:
         world.throttles.first_byte()
         self._down.check_outage()
         self._status = response.status
+        # Already now: who has read the answer must find its request in the log.
+        self._log(response.data.size)
         self._connection.answer(response, self._down)
 
     def _carry_out(self) -> Response:

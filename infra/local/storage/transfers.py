@@ -77,7 +77,7 @@ class TransferApi(Api):
             bucket = request.target.bucket
             replaces = self.may_replace(request, bucket, made.name)
             self._storage.bucket(bucket).check_write(made.name, made.conditions, replaces)
-            upload_id = self.sessions.begin(bucket, made)
+            upload_id = self.sessions.begin(bucket, request.identity, made)
             path = f"/upload/storage/v1/b/{bucket}/o?uploadType=resumable&upload_id={upload_id}"
             return Response(200, {"Location": request.host + path, "X-GUploader-UploadID": upload_id})
         raise Refused(f"Invalid uploadType: {kind!r}. Use media, multipart or resumable.")
@@ -110,7 +110,7 @@ class TransferApi(Api):
         if not session.lock.acquire(timeout=_SESSION_WAIT_S):
             raise ApiError(503, "Another request is still sending to this upload.")
         try:
-            return self._continue(request, session)
+            return self._continue(replace(request, identity=session.identity), session)
         finally:
             session.lock.release()
 

@@ -126,6 +126,8 @@ class Session:
     """One resumable upload. Its `lock` is held by the request that is sending to it."""
 
     bucket: str
+    identity: str
+    """Who began it: whoever knows the upload id goes on in that name, as with a session URI of the service."""
     draft: Draft
     filling: Filling
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -150,11 +152,11 @@ class Sessions:
         self._sessions: dict[str, Session] = {}
         self._cancelled: set[str] = set()
 
-    def begin(self, bucket: str, draft: Draft) -> str:
+    def begin(self, bucket: str, identity: str, draft: Draft) -> str:
         """The upload id of a new session."""
         upload_id = secrets.token_urlsafe(48)
         with self._lock:
-            self._sessions[upload_id] = Session(bucket, draft, Filling(self._pool))
+            self._sessions[upload_id] = Session(bucket, identity, draft, Filling(self._pool))
         return upload_id
 
     def get(self, upload_id: str) -> Session:
