@@ -158,7 +158,7 @@ class Agent:
         else:
             trainer = await self._start_trainer()
         self.trainer = trainer
-        following = self._spawn(trainer.follow(lambda line: log.info("trainer_output", line=line)))
+        following = self._spawn(trainer.follow(lambda line: log.info("trainer_output", message=line)))
         try:
             return await self._await_end(trainer)
         finally:

@@ -79,14 +79,12 @@ class Vm:
         raise FleetError(f"no trainer runs on {self.mark}")
 
     def last_step(self) -> int:
-        """Updates done on this VM, as its own disk tells (it is kept after the power cut, for evidence)."""
+        """Updates done by the present (or last) trainer, as the VM's own disk tells: it is kept after the power cut."""
         path = self.disk / "metrics.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        steps = []
-        for line in lines:
+        for line in reversed(path.read_text().splitlines() if path.exists() else []):
             with contextlib.suppress(ValueError, KeyError):  # the last line may be torn
-                steps.append(json.loads(line)["step"] + 1)
-        return max(steps, default=0)
+                return int(json.loads(line)["step"]) + 1
+        return 0
 
 
 @dataclass

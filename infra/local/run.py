@@ -32,7 +32,7 @@ def run_once(run_file: Path, *, out: Path) -> int:
 
     def show(event: Event) -> None:
         if event.name == "trainer_output":
-            console.print(Text(str(event.values.get("line", "")), style="dim"))
+            console.print(Text(str(event.values.get("message", "")), style="dim"))
         elif text := describe(event):
             console.print(Text(text, style="bold"))
 

@@ -93,7 +93,9 @@ def probe(out: Path, name: str, env: dict[str, str]) -> subprocess.Popen[bytes]:
     """A few steps without an agent."""
     folder = out / name
     folder.mkdir()
-    run_file = write_run_file(out, name, {"max_steps": _PROBE_STEPS, "warmup_steps": 0, "eval_every": None})
+    run_file = write_run_file(
+        out, name, {"max_steps": _PROBE_STEPS, "warmup_steps": 0, "eval_every": None}, every="auto"
+    )
     with (folder / "log").open("wb") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "workloads.llm.train", str(run_file)],
@@ -103,11 +105,12 @@ def probe(out: Path, name: str, env: dict[str, str]) -> subprocess.Popen[bytes]:
         )
 
 
-def write_run_file(out: Path, run_id: str, training: dict[str, Any]) -> Path:
-    """The demo's run file under another name and with other sizes."""
+def write_run_file(out: Path, run_id: str, training: dict[str, Any], *, every: str = "") -> Path:
+    """The demo's run file under another name, with another cadence and other `training` values."""
     values = yaml.safe_load(TEMPLATE.read_text())
     values["run_id"] = run_id
     values["training"] |= training
+    values["checkpoint"]["every"] = every or values["checkpoint"]["every"]
     path = out / f"{run_id}.yaml"
     path.write_text(yaml.safe_dump(values, sort_keys=False))
     return path

@@ -55,9 +55,8 @@ class Scenario:
     def train(self, steps: int) -> None:
         """Let the VM come up and do a few steps, then stop the clock in the middle of the next one."""
         vm = self.fleet.vm
-        event = self.fleet.wait_event("restored", timeout=_START_S, where=lambda _: True, since=self.booted_at)
-        first = int(event.values["step"])
-        target = first + steps
+        event = self.fleet.wait_event("resumed", timeout=_START_S, since=self.booted_at)  # the first update is done
+        target = int(event.values["step"]) + steps
         self.fleet.wait_step(target + (target % CADENCE == 0), timeout=_STEP_S)  # not just when a save was due anyway
         time.sleep(0.5)  # well inside the step that follows the boundary just seen
         assert vm is self.fleet.vm
@@ -70,7 +69,7 @@ class Scenario:
 
     def notice(self) -> Struck:
         self.say("preemption: 30 s notice, in the middle of a step")
-        return self._preempt("notice", "notice in mid-step", shutdown_s=30.0)
+        return self._preempt("notice", "notice, mid-step", shutdown_s=30.0)
 
     def killed_trainer(self) -> Struck:
         self.say("SIGKILL to the trainer")
@@ -79,7 +78,7 @@ class Scenario:
         struck_at = time.monotonic()
         vm.trainer().send_signal(signal.SIGKILL)
         back = self.fleet.wait_event("trainer_started", timeout=_START_S, since=struck_at)
-        return Struck("sigkill", "trainer killed (SIGKILL)", vm.boot, struck_at, before, struck_at, back.at)
+        return Struck("sigkill", "trainer SIGKILL", vm.boot, struck_at, before, struck_at, back.at)
 
     def power_cut(self) -> Struck:
         self.say("power cut, no notice at all")
@@ -88,17 +87,17 @@ class Scenario:
         gone_at = self.fleet.cut_power()
         before = vm.last_step()
         back = self.fleet.recreate()
-        return Struck("power_cut", "power cut, no notice", vm.boot, struck_at, before, gone_at, back.started)
+        return Struck("power_cut", "power cut", vm.boot, struck_at, before, gone_at, back.started)
 
     def outage(self) -> Struck:
         self.say(f"preemption, and Cloud Storage is away for {_OUTAGE_S:.0f} s just then")
         self.storage.outage(seconds=_OUTAGE_S)
         self.fleet.attributes["spot-notice"] = "120 s"  # the VM that comes next is made from another template
-        return self._preempt("outage", f"notice, storage away {_OUTAGE_S:.0f} s", shutdown_s=30.0)
+        return self._preempt("outage", f"notice, outage of {_OUTAGE_S:.0f} s", shutdown_s=30.0)
 
     def long_notice(self) -> Struck:
         self.say("preemption with a 120 s notice: training goes on until the last safe moment")
-        return self._preempt("notice_120s", "120 s notice, used to the end", warning_s=120.0, shutdown_s=30.0)
+        return self._preempt("notice_120s", "notice of 120 s", warning_s=120.0, shutdown_s=30.0)
 
     def _preempt(self, kind: str, title: str, *, shutdown_s: float, warning_s: float = 0.0) -> Struck:
         vm = self.fleet.vm

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
@@ -63,32 +64,32 @@ class View:
 
     def conclude(self, rows: list[Interruption], comparison: Comparison) -> None:
         """Table and verdict."""
-        table = Table(title="What was taken away, and how it came back", title_justify="left")
+        table = Table(title="What was taken away, and how it came back", title_justify="left", box=SIMPLE_HEAD)
         for heading in (
-            "interruption", "seen", "staged in", "durable after", "gone after", "restored", "first step", "steps lost",
+            "interruption", "seen", "staged", "durable", "restored", "first step", "steps lost",
         ):  # fmt: skip
-            table.add_column(heading, justify="left" if heading == "interruption" else "right")
+            table.add_column(heading, justify="left" if heading == "interruption" else "right", no_wrap=True)
         for row in rows:
             table.add_row(
                 row.title,
                 _unit(row.detect_ms, "ms"),
                 _unit(row.stage_ms, "ms"),
                 _unit(row.durable_s, "s"),
-                _unit(row.gone_s, "s"),
                 _unit(row.restore_s, "s"),
                 _unit(row.first_step_s, "s"),
                 str(row.steps_lost),
             )
         self.console.print(table)
         self.console.print(
-            "durable, gone: after the strike; restored, first step: after VM or trainer came back; a power cut\n"
-            "without notice can only lose what was trained since the last periodic checkpoint (every 5 steps here).",
+            "seen: the agent knew; staged: copied to shared memory; durable: committed, after the strike;\n"
+            "restored, first step: after VM or trainer was started again. Without a notice, what was trained\n"
+            "since the last periodic checkpoint (every 5 steps here) is trained again.",
             style="dim",
         )
         if comparison.identical:
             self.console.print(
-                f"IDENTICAL: {comparison.steps} losses, the finished model, optimizer state and RNG equal those of the "
-                "uninterrupted run, bit for bit.",
+                f"IDENTICAL: {comparison.steps} losses, the finished model, optimizer state and RNG\n"
+                "equal those of the uninterrupted run, bit for bit.",
                 style="bold green",
             )
         else:
