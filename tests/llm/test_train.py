@@ -12,9 +12,10 @@ from agent.config import RunConfig
 from tests.llm.conftest import GEMMA2, QWEN3, make_data, make_run
 from workloads.llm.data import IGNORED, Batches, split_rows
 from workloads.llm.model import build_model
+from workloads.llm.schedule import make_scheduler
 from workloads.llm.sources import DataError
 from workloads.llm.tokens import tokenise
-from workloads.llm.train import make_optimizer, make_scheduler, train
+from workloads.llm.train import make_optimizer, train
 
 
 @pytest.fixture

@@ -3,9 +3,28 @@
 import math
 from typing import Literal
 
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from agent.config import Training
+
 Schedule = Literal["cosine", "wsd", "constant"]
 FALL = 0.2
 """`wsd` (warm-up, stable, decay) falls in this last part of the run."""
+
+
+def make_scheduler(optimizer: Optimizer, training: Training) -> LambdaLR:
+    """The run file's schedule: the learning rate of the next update is set after each one."""
+    return LambdaLR(
+        optimizer,
+        lambda step: learning_rate_factor(
+            step,
+            schedule=training.schedule,
+            warmup_steps=training.warmup_steps,
+            max_steps=training.max_steps,
+            min_ratio=training.min_learning_rate_ratio,
+        ),
+    )
 
 
 def learning_rate_factor(

@@ -11,12 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
 
 from agent.config import RunConfig, RunFileError, Training, load_run
 from workloads.llm.data import IGNORED, Batches, eval_batches, split_rows
 from workloads.llm.model import ModelError, build_model
-from workloads.llm.schedule import learning_rate_factor
+from workloads.llm.schedule import make_scheduler
 from workloads.llm.sources import DataError
 from workloads.llm.tokens import fingerprint, tokenise
 from workloads.session import Session, SessionError, StateError
@@ -115,20 +114,6 @@ def make_optimizer(model: nn.Module, training: Training) -> AdamW:
         {"params": others, "weight_decay": 0.0},
     ]
     return AdamW(groups, lr=training.learning_rate, betas=training.betas, fused=True)
-
-
-def make_scheduler(optimizer: AdamW, training: Training) -> LambdaLR:
-    """The run file's schedule: the learning rate of the next update is set after each one."""
-    return LambdaLR(
-        optimizer,
-        lambda step: learning_rate_factor(
-            step,
-            schedule=training.schedule,
-            warmup_steps=training.warmup_steps,
-            max_steps=training.max_steps,
-            min_ratio=training.min_learning_rate_ratio,
-        ),
-    )
 
 
 def main() -> None:
