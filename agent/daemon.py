@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -47,6 +48,9 @@ _CALL_TIMEOUT_S = 30.0
 _FETCH_TIMEOUT_S = 900.0
 _FENCE_EVERY_S = 30.0
 _WATCH_EVERY_S = 1.0
+_WARM_EVERY_S = 60.0
+_WARM_CONNECTIONS = 8
+_STACKS_S = 2.0
 _MTBF_S = 8 * 3600.0  # of losses nobody announced, until the run's own ledger knows better
 
 
@@ -241,8 +245,12 @@ class Agent:
             await self.record(self.incident("superseded", "agent"))
             return "superseded"
         if "hang" in ended:
-            incident = self.incident("hang", "heartbeat", detail="\n".join(trainer.last_lines(5)))
+            incident = self.incident("hang", "heartbeat")
+            trainer.signal(signal.SIGABRT)  # faulthandler writes where every thread stands
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(trainer.ended), _STACKS_S)
             await trainer.stop(grace=0.0)
+            incident.detail = "\n".join(trainer.last_lines(40))
             return await self._after_failure(incident, "hang")
         end: Exit = trainer.ended.result()
         if self.folder_link and end.code == 0:
@@ -378,10 +386,12 @@ class Agent:
         if self.link:
             await self.link.committed(index, staged.step)
 
-    async def _on_save_failed(self, index: int, staged: Staged, why: str) -> None:
+    async def _on_save_failed(self, index: int, staged: Staged, error: Exception) -> None:
+        if isinstance(error, Superseded):
+            self.superseded.set()
         self._schedule_save()
         if self.link:
-            await self.link.abandoned(index, staged.step, why)
+            await self.link.abandoned(index, staged.step, str(error))
 
     # --- watching ---
 
@@ -409,6 +419,7 @@ class Agent:
     async def _watch_trainer(self) -> None:
         """Hangs and newer attempts. A trainer that is alive but makes no progress for `hang_timeout` is hung."""
         fenced_at = self.clock()
+        warmed_at = fenced_at - _WARM_EVERY_S
         while True:
             await asyncio.sleep(_WATCH_EVERY_S)
             now = self.clock()
@@ -423,6 +434,12 @@ class Agent:
                 and now - self.last_beat > self.run_config.supervision.hang_timeout
             ):
                 self.hung.set()
+            if now - warmed_at > _WARM_EVERY_S:
+                warmed_at = now
+                with contextlib.suppress(
+                    StoreError
+                ):  # a token and connections that a save in a hurry need not wait for
+                    await asyncio.to_thread(self.store.warm, _WARM_CONNECTIONS, timeout=10.0)
             if self.saver.attempt and now - fenced_at > _FENCE_EVERY_S:
                 fenced_at = now
                 with contextlib.suppress(StoreError):

@@ -76,7 +76,7 @@ class Saver:
     staged_step: int = 0
     last_commit: Commit | None = None
     on_commit: Callable[[int, Staged], Awaitable[None]] | None = None
-    on_failure: Callable[[int, Staged, str], Awaitable[None]] | None = None
+    on_failure: Callable[[int, Staged, Exception], Awaitable[None]] | None = None
     urgent_deadline: float | None = None
     _lines: dict[int, dict[str, Any]] = field(default_factory=dict)
     _lines_committed: int = 0
@@ -88,7 +88,8 @@ class Saver:
     def begin_attempt(self, attempt: int, step: int) -> None:
         """A trainer starts at `step`: metrics lines past it are void, they will be logged again."""
         self.attempt = attempt
-        self.staged_step = self._lines_committed = step
+        self.staged_step = step
+        self._lines_committed = min(self._lines_committed, step)
         self._lines = {at: line for at, line in self._lines.items() if at < step}
 
     def share(self, keep: int, arenas: list[Arena]) -> None:
@@ -204,7 +205,7 @@ class Saver:
             self.staged_step = max(self.committed_step, *draining, 0)
             log.error("save_failed", step=staged.step, reason=staged.reason, error=str(error))
             if self.on_failure and slot in self.slots:
-                await self.on_failure(self.slots.index(slot), staged, str(error))
+                await self.on_failure(self.slots.index(slot), staged, error)
         else:
             slot.drain = None
             if self.on_commit and slot in self.slots:

@@ -54,6 +54,7 @@ class Vm:
     boot: int
     disk: Path
     metadata: MetadataServer
+    env: dict[str, str]
     process: subprocess.Popen[bytes]
     started: float
     notice_at: float | None = None
@@ -120,7 +121,19 @@ class Fleet:
             MARK: f"{self.name}#{boot}",
             **self.env,
         }
-        process = subprocess.Popen(
+        vm = Vm(self.name, boot, disk, metadata, env, self._start_agent(env), time.monotonic())
+        self.vms.append(vm)
+        threading.Thread(target=self._read_journal, args=(vm, vm.process), daemon=True).start()
+        return vm
+
+    def restart_agent(self) -> None:
+        """What systemd does about an agent that died: start it again, on the same VM."""
+        self.vm.process.wait(_KILL_TIMEOUT_S)
+        self.vm.process = self._start_agent(self.vm.env)
+        threading.Thread(target=self._read_journal, args=(self.vm, self.vm.process), daemon=True).start()
+
+    def _start_agent(self, env: dict[str, str]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
             [*self.command],
             env=env,
             stdin=subprocess.DEVNULL,
@@ -128,10 +141,6 @@ class Fleet:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        vm = Vm(self.name, boot, disk, metadata, process, time.monotonic())
-        self.vms.append(vm)
-        threading.Thread(target=self._read_journal, args=(vm,), daemon=True).start()
-        return vm
 
     @property
     def vm(self) -> Vm:
@@ -238,10 +247,10 @@ class Fleet:
                 raise FleetError(f"step {step} not reached on {self.vm.mark} within {timeout:.0f} s:\n{tail}")
             time.sleep(0.02)
 
-    def _read_journal(self, vm: Vm) -> None:
-        assert vm.process.stdout is not None
-        with (vm.disk / "agent.log").open("wb") as copy:
-            for line in vm.process.stdout:
+    def _read_journal(self, vm: Vm, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        with (vm.disk / "agent.log").open("ab") as copy:
+            for line in process.stdout:
                 copy.write(line)
                 copy.flush()
                 try:

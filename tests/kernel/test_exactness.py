@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import signal
-import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from infra.local.fleet import Fleet, FleetError
-from tests.kernel.world import World, incidents
+from tests.kernel.world import World, incidents, wait_for_file
 
 
 @pytest.mark.parametrize("phase", ["forward", "backward", "update", "between"])
@@ -46,12 +43,3 @@ def test_a_power_cut_without_notice_resumes_from_the_last_commit(world: World, r
         fleet.recreate()
         assert fleet.wait_event("fetched", timeout=30).values["step"] == 4
         assert world.finish(fleet) == reference
-
-
-def wait_for_file(fleet: Fleet, path: Path, timeout: float = 30.0) -> None:
-
-    deadline = time.monotonic() + timeout
-    while not path.exists():
-        if time.monotonic() > deadline or fleet.vm.process.poll() is not None:
-            raise FleetError(f"{path} did not appear; the journal ends with {[e.values for e in fleet.events[-5:]]}")
-        time.sleep(0.005)

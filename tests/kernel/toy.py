@@ -1,7 +1,7 @@
 """A small trainer that uses everything a snapshot must hold: dropout, BatchNorm, Python's and NumPy's RNG, a scheduler.
 
-`python -m tests.kernel.toy RUN.yaml`; TOY_STEP_S makes each step long, TOY_WIDTH sets the model's width, and TOY_PAUSE
-is `PHASE:STEP:SECONDS`, a stretch of PHASE (forward, backward, update, between) in which a test can strike, once a VM.
+`python -m tests.kernel.toy RUN.yaml`; TOY_STEP_S makes each step long, TOY_CRASH ends it at a step, TOY_WIDTH sets the
+model's width, and TOY_PAUSE is `PHASE:STEP:SECONDS`, a stretch of PHASE (forward, backward, update, between) in which a test can strike, once a VM.
 """
 
 from __future__ import annotations
@@ -82,6 +82,8 @@ def main() -> None:
         session.track(model=model, optimizer=optimizer, scheduler=scheduler, data=data)
         for step in session.steps(run.training.max_steps):
             pause.step = step
+            if os.environ.get("TOY_CRASH") == str(step):
+                sys.exit(f"told to crash at step {step}")
             x = data.next(width) * (1 + random.random()) + float(np.random.rand())
             loss = model(x).square().mean()
             loss.backward()

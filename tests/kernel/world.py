@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,3 +76,12 @@ class World:
 
 def incidents(fleet: Fleet, store: Store) -> list[dict[str, Any]]:
     return [record for record in RunRecords(store).records() if record["record"] == "incident"]
+
+
+def wait_for_file(fleet: Fleet, path: Path, timeout: float = 30.0) -> None:
+
+    deadline = time.monotonic() + timeout
+    while not path.exists():
+        if time.monotonic() > deadline or fleet.vm.process.poll() is not None:
+            raise FleetError(f"{path} did not appear; the journal ends with {[e.values for e in fleet.events[-5:]]}")
+        time.sleep(0.005)

@@ -49,6 +49,7 @@ _CONNECT_TIMEOUT_S = 10.0
 _WELCOME_TIMEOUT_S = 1800.0
 _FINAL_TIMEOUT_S = 1800.0
 _RECONNECT_PAUSE_S = (0.1, 2.0)
+_JITTER = random.Random()  # noqa: S311 - never the global generator: the run's losses depend on that one
 
 
 class SessionError(Exception):
@@ -268,7 +269,7 @@ class Session:
                 if self._finish:
                     self._send(self._finish, [])
                 return
-            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+            time.sleep(pause * _JITTER.uniform(0.5, 1.0))
             pause = min(longest, pause * 2)
 
     def _send(self, message: Any, fds: list[int]) -> None:
