@@ -119,11 +119,13 @@ def read_layout(arena: bytes | Buffer, *, total: int) -> Layout:
             )
             for name, entry in values.items()
         )
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (struct.error, ValueError, LookupError, TypeError, AttributeError) as error:
         raise LayoutError(f"not a .safetensors header: {error!r}") from error
     end = start
     for slot in slots:
         width = torch.empty((), dtype=slot.dtype).element_size()
+        if not all(isinstance(extent, int) and extent >= 0 for extent in slot.shape):
+            raise LayoutError(f"{slot.name}: {list(slot.shape)} is no shape")
         if slot.offset != end or slot.size != math.prod(slot.shape) * width:
             raise LayoutError(f"{slot.name}: bytes {slot.offset}+{slot.size} don't fit its shape or its neighbour")
         end += slot.size
