@@ -1,7 +1,8 @@
 """A small trainer that uses everything a snapshot must hold: dropout, BatchNorm, Python's and NumPy's RNG, a scheduler.
 
 `python -m tests.kernel.toy RUN.yaml`; TOY_STEP_S makes each step long, TOY_CRASH ends it at a step, TOY_WIDTH sets the
-model's width, and TOY_PAUSE is `PHASE:STEP:SECONDS`, a stretch of PHASE (forward, backward, update, between) in which a test can strike, once a VM.
+model's width, and TOY_PAUSE is `PHASE:STEP:SECONDS`, a stretch of PHASE (forward, backward, update, between) in
+which a test can strike, once a VM.
 """
 
 from __future__ import annotations
