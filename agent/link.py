@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -65,7 +66,7 @@ class SocketLink:
         self._connection = connection
         self._saver = saver
         self._events = events
-        self._answer: asyncio.Future[SaveAnswer] | None = None
+        self._asked: dict[SaveReason, deque[asyncio.Future[SaveAnswer]]] = defaultdict(deque)
         self._handlers: dict[type[Any], Callable[[Any, list[int]], Awaitable[None]]] = {
             Arenas: self._on_arenas,
             Heartbeat: self._on_heartbeat,
@@ -91,15 +92,18 @@ class SocketLink:
         except ProtocolError as error:
             log.error("protocol_error", error=str(error))
         finally:
-            self._settle("none")
+            for reason in self._asked:
+                while self._asked[reason]:
+                    self._settle(reason, "none")
 
     async def save(
         self, reason: SaveReason, *, deadline: float | None, timeout: float, hold: bool = False
     ) -> SaveAnswer:
-        self._answer = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[SaveAnswer] = asyncio.get_running_loop().create_future()
+        self._asked[reason].append(answer)
         try:
             await self._connection.send(Save(reason, deadline, hold))
-            return await asyncio.wait_for(self._answer, timeout)
+            return await asyncio.wait_for(answer, timeout)
         except (Closed, TimeoutError):
             return "none"
 
@@ -111,9 +115,12 @@ class SocketLink:
         with contextlib.suppress(Closed):
             await self._connection.send(Abandoned(index, step, why))
 
-    def _settle(self, answer: SaveAnswer) -> None:
-        if self._answer and not self._answer.done():
-            self._answer.set_result(answer)
+    def _settle(self, reason: SaveReason, answer: SaveAnswer) -> None:
+        """Answer the oldest request for `reason`: the trainer takes them in order, between saves of its own."""
+        if self._asked[reason]:
+            future = self._asked[reason].popleft()
+            if not future.done():
+                future.set_result(answer)
 
     async def _on_arenas(self, message: Arenas, fds: list[int]) -> None:
         arenas = [await asyncio.to_thread(Arena.adopt, fd) for fd in fds]
@@ -133,12 +140,12 @@ class SocketLink:
 
     async def _on_staged(self, message: Staged, _: list[int]) -> None:
         await self._saver.staged(message)
-        self._settle("staged")
+        self._settle(message.reason, "staged")
 
     async def _on_declined(self, message: Declined, _: list[int]) -> None:
         if not message.staged:
-            log.warning("save_declined", step=message.step, why=message.why)
-        self._settle("unchanged" if message.staged else "none")
+            log.warning("save_declined", step=message.step, reason=message.reason, why=message.why)
+        self._settle(message.reason, "unchanged" if message.staged else "none")
 
     async def _on_restored(self, message: Restored, _: list[int]) -> None:
         self._events.on_restored(message.step, message.seconds)

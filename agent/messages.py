@@ -69,7 +69,8 @@ class Line:
 
 @dataclass(frozen=True)
 class Staging:
-    """Bytes [0, watermark) of the arena are final for the snapshot of `step`: they may be uploaded already."""
+    """Bytes [0, watermark) of the arena are final for the snapshot of `step`: they may be uploaded already. The first
+    one, with watermark 0, comes before the first byte is written: what the arena held until now is gone."""
 
     arena: int
     step: int
@@ -90,10 +91,11 @@ class Staged:
 
 @dataclass(frozen=True)
 class Declined:
-    """A requested save was not staged; `why` is for the journal. `step` is the boundary it would have held; `staged`:
-    an earlier snapshot holds that very boundary, so nothing is missing."""
+    """A save for `reason` was not staged; `why` is for the journal. `step` is the boundary that it would have held;
+    `staged`: an earlier snapshot holds that very boundary, so nothing is missing."""
 
     step: int
+    reason: SaveReason
     why: str
     staged: bool = False
 

@@ -33,8 +33,8 @@ class Guard:
     def updating(self, note: Callable[[], Boundary], wants: Callable[[Boundary], bool]) -> Iterator[None]:
         """Run an update. Waits for a snapshot that is being copied, and for one that was wanted of this very boundary.
 
-        `note` takes the new boundary when the update is done; where `wants` says so, the next update waits until its
-        snapshot was copied (`reading`) or called off (`release`).
+        `note` takes the new boundary when the update is done; where `wants` says so, the next update waits until
+        `release` says that a snapshot of it was copied, or won't be.
         """
         with self._changed:
             self._changed.wait_for(lambda: not (self._reading or self._wanted or self._held))
@@ -72,7 +72,7 @@ class Guard:
             yield self.boundary
         finally:
             with self._changed:
-                self._reading = self._wanted = False
+                self._reading = False
                 self._changed.notify_all()
 
     def hold(self) -> None:
@@ -81,7 +81,7 @@ class Guard:
             self._held = True
 
     def release(self) -> None:
-        """The wanted snapshot will not be taken: let the next update go on."""
+        """The wanted snapshot was copied, or will not be: let the next update go on."""
         with self._changed:
             self._wanted = False
             self._changed.notify_all()

@@ -32,6 +32,7 @@ from agent.messages import (
     Heartbeat,
     Hello,
     Line,
+    ProtocolError,
     Refused,
     Restored,
     Save,
@@ -48,6 +49,7 @@ log = logging.getLogger("spot")
 _CONNECT_TIMEOUT_S = 10.0
 _WELCOME_TIMEOUT_S = 1800.0
 _FINAL_TIMEOUT_S = 1800.0
+_BEAT_S = 5.0
 _RECONNECT_PAUSE_S = (0.1, 2.0)
 _JITTER = random.Random()  # noqa: S311 - never the global generator: the run's losses depend on that one
 
@@ -76,11 +78,12 @@ class Session:
         self._guard: Guard | None = None
         self._orders: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self._lines: dict[int, dict[str, Any]] = {}
-        self._committed = threading.Condition()
+        self._news = threading.Condition()  # of the next four
         self._committed_step = 0
-        self._finish: Finish | None = None
-        self._finished = threading.Event()
+        self._lost: dict[int, str] = {}
+        self._finished = False
         self._refused = ""
+        self._finish: Finish | None = None
         self._closing = False
         folder.mkdir(parents=True, exist_ok=True)
         self._metrics = (folder / "metrics.jsonl").open("a", buffering=1)
@@ -129,7 +132,7 @@ class Session:
         self._guard = Guard(boundary)
         self._stager = Stager(self._state, self._guard, self._send)
         if self._welcome:
-            self._stager.adopt(self._arenas, self._welcome.busy)
+            self._stager.adopt(self._arenas, self._welcome.busy, restored=self._welcome.restore)
             threading.Thread(target=self._listen, name="agent", daemon=True).start()
             threading.Thread(target=self._obey, name="stager", daemon=True).start()
         return self.step
@@ -157,7 +160,7 @@ class Session:
             if self.step == self._welcome.step + 1:  # from here on the optimizer has its state: plan the arenas
                 self._orders.put(self._stager.prepare)
             if reason := self._due(self.step):
-                self._orders.put(partial(self._stager.stage, reason))
+                self._orders.put(partial(self._stager.stage_wanted, reason))
         self._send(Heartbeat(self.step, boundary=True), [])
 
     def log(self, **values: Any) -> None:
@@ -180,16 +183,19 @@ class Session:
             print(f"finished at step {self.step}; the result is in {result}", flush=True)
             return
         assert self._stager is not None, "call session.track(...) first"
-        self._orders.put(partial(self._stager.stage, "final"))
-        if not self._wait_committed(self.step, _FINAL_TIMEOUT_S):
+        self._lost.pop(self.step, None)
+        self._orders.put(self._stage_final)
+        if not self._await(lambda: self._committed_step >= self.step or self.step in self._lost):
             raise SessionError(
                 f"step {self.step} was not committed within {_FINAL_TIMEOUT_S:.0f} s: see the agent's log"
             )
+        if self._committed_step < self.step:
+            raise SessionError(f"step {self.step} could not be committed: {self._lost[self.step]}")
         with tempfile.TemporaryDirectory(prefix="result-", dir=self._folder) as folder:
             save(Path(folder))
             self._finish = Finish(self.step, folder)
             self._send(self._finish, [])
-            if not self._finished.wait(_FINAL_TIMEOUT_S):
+            if not self._await(lambda: self._finished):
                 raise SessionError(f"the result was not stored within {_FINAL_TIMEOUT_S:.0f} s: see the agent's log")
 
     # --- the agent's side ---
@@ -218,7 +224,7 @@ class Session:
             try:
                 assert self._connection is not None
                 message, _ = self._connection.receive()
-            except Closed:
+            except (Closed, ProtocolError):
                 self._reconnect()
                 continue
             match message:
@@ -232,45 +238,60 @@ class Session:
                 case Abandoned(index, step, why):
                     log.warning("the snapshot of step %d was given up: %s", step, why)
                     if self._stager:
-                        self._stager.free(index, lost_step=step)
+                        self._stager.free(index, step, lost=True)
+                    self._lost[step] = why
                 case Finished():
-                    self._finished.set()
+                    self._finished = True
                 case Refused(why):
                     self._refused = why
+            with self._news:
+                self._news.notify_all()
 
     def _obey(self) -> None:
         """The stager's thread: one save after the other."""
         while (order := self._orders.get()) is not None:
             order()
 
+    def _stage_final(self) -> None:
+        assert self._stager is not None
+        self._stager.stage("final")
+        with self._news:
+            self._news.notify_all()
+
     def _on_committed(self, index: int, step: int) -> None:
         if self._stager:
-            self._stager.free(index)
-        self._lines = {at: line for at, line in list(self._lines.items()) if at >= step}
-        with self._committed:
-            self._committed_step = max(self._committed_step, step)
-            self._committed.notify_all()
+            self._stager.free(index, step)
+        for at in [at for at in list(self._lines) if at < step]:  # in place: the loop may be adding one
+            self._lines.pop(at, None)
+        self._committed_step = max(self._committed_step, step)
 
-    def _wait_committed(self, step: int, timeout: float) -> bool:
-        with self._committed:
-            return self._committed.wait_for(lambda: self._committed_step >= step or bool(self._refused), timeout)
+    def _await(self, condition: Callable[[], bool]) -> bool:
+        """Wait for what the agent will say; False after half an hour. The agent hears that this is no hang."""
+        end = time.monotonic() + _FINAL_TIMEOUT_S
+        while time.monotonic() < end:
+            with self._news:
+                if self._news.wait_for(lambda: condition() or self._trouble() is not None, _BEAT_S):
+                    break
+            self.beat()
+        self._raise_trouble()
+        return condition()
 
     def _reconnect(self) -> None:
         pause, longest = _RECONNECT_PAUSE_S
         while not self._closing:
+            time.sleep(pause * _JITTER.uniform(0.5, 1.0))
+            pause = min(longest, pause * 2)
             with contextlib.suppress(OSError):
                 connection = Connection.open(Path(os.environ["SPOT_AGENT_SOCKET"]), timeout=_CONNECT_TIMEOUT_S)
                 connection.send(Hello(self.run_id, os.getpid(), attempt=self._attempt, step=self.step))
                 self._connection = connection
-                for at, line in sorted(self._lines.items()):
-                    self._send(Line(at, line), [])
+                for at in sorted(self._lines):
+                    self._send(Line(at, self._lines[at]), [])
                 if self._stager:
                     self._stager.announce()
                 if self._finish:
                     self._send(self._finish, [])
                 return
-            time.sleep(pause * _JITTER.uniform(0.5, 1.0))
-            pause = min(longest, pause * 2)
 
     def _send(self, message: Any, fds: list[int]) -> None:
         if self._connection:
@@ -289,8 +310,11 @@ class Session:
     def _wants(self, boundary: Boundary) -> bool:
         return self._due(boundary.step) is not None
 
-    def _raise_trouble(self) -> None:
+    def _trouble(self) -> Exception | None:
         if self._refused:
-            raise SessionError(f"the agent refused this trainer: {self._refused}")
-        if self._stager and self._stager.error:
-            raise self._stager.error
+            return SessionError(f"the agent refused this trainer: {self._refused}")
+        return self._stager.error if self._stager else None
+
+    def _raise_trouble(self) -> None:
+        if trouble := self._trouble():
+            raise trouble

@@ -1,11 +1,11 @@
 """Stager: copies a boundary's state into a free arena, from a thread of its own, while the step runs on.
 
-Two arenas: a periodic save waits for both to be free, so that one is always free for an emergency.
+Two arenas: a periodic save is declined unless both are free, so that one is always free for an emergency. Saves take
+them in turn, so that a trainer killed while it stages leaves the snapshot before it whole in memory.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import time
@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from agent.arena import Arena, ArenaError
-from agent.messages import Arenas, Declined, SaveReason, Staged, Staging
+from agent.messages import Arenas, Declined, Heartbeat, SaveReason, Staged, Staging
 from workloads.session.guard import Guard, TornError
 from workloads.session.layout import Layout, plan_layout
 from workloads.session.state import Boundary, TrainState
@@ -24,17 +24,21 @@ from workloads.session.state import Boundary, TrainState
 log = logging.getLogger("spot")
 
 _WATERMARK_STEP = 32 << 20
+_ROOM_TIMEOUT_S = 1800.0  # by then the agent has given up any drain
+_BEAT_S = 5.0
 ARENAS = 2
 
 
 @dataclass(eq=False)
 class Held:
-    """An arena, its tensors, and the snapshot that the agent has not committed yet."""
+    """An arena, its tensors, and the snapshot that the agent has not committed yet. `step`: what it holds, or held
+    last; -1 where that is not known."""
 
     arena: Arena
     views: list[Tensor]
     staged: Staged | None = None
     busy: bool = False
+    step: int = -1
 
 
 class Stager:
@@ -48,49 +52,72 @@ class Stager:
         self._signature: list[tuple[str, Any, Any]] = []
         self.held: list[Held] = []
         self.staged_step = guard.boundary.step
-        self.error: ArenaError | None = None
+        self.error: Exception | None = None
         self.hurry = threading.Event()  # an emergency waits: don't spend time on touching memory
+        self._freed = threading.Condition()
 
-    def adopt(self, arenas: list[Arena], busy: list[bool]) -> None:
-        """Arenas that the agent kept over a restart; they serve again if the state still fits them."""
+    def adopt(self, arenas: list[Arena], busy: list[bool], *, restored: int | None = None) -> None:
+        """Arenas that the agent kept over a restart; they serve again if the state still fits them. `restored`: the
+        one that holds this very boundary."""
         self.held = [Held(arena, [], busy=flag) for arena, flag in zip(arenas, busy, strict=True)]
+        if restored is not None:
+            self.held[restored].step = self.staged_step
 
     def stage(self, reason: SaveReason, *, deadline: float | None = None, hold: bool = False) -> bool:
-        """Copy the newest boundary; False, and a `Declined` to the agent, when there is nothing to copy or no room."""
+        """Copy the newest boundary; False, and a `Declined` to the agent, when there is nothing to copy or no room.
+
+        All but periodic saves wait for room, until `deadline` (monotonic seconds). What makes every save fail is kept
+        in `error`, for the training loop to raise.
+        """
         try:
+            if reason != "cadence":
+                self._await_room(deadline)
             timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
             with self._guard.reading(timeout=timeout) as boundary:
                 if hold:
                     self._guard.hold()
                 if boundary.step <= self.staged_step:
-                    self._send(Declined(boundary.step, f"step {boundary.step} is staged already", staged=True), [])
+                    why = f"step {boundary.step} is staged already"
+                    self._send(Declined(boundary.step, reason, why, staged=True), [])
                     return False
                 return self._stage(boundary, reason)
-        except (TornError, TimeoutError, ArenaError) as error:
-            if isinstance(error, ArenaError):
-                self.error = error
-            return self._decline(self._guard.boundary.step, str(error))
+        except (TornError, TimeoutError) as error:
+            return self._decline(reason, str(error))
+        except Exception as error:  # noqa: BLE001 - the loop raises it; this thread has more orders to take
+            self.error = error
+            return self._decline(reason, str(error))
+        finally:
+            if deadline is not None:
+                self.hurry.clear()
+
+    def stage_wanted(self, reason: SaveReason) -> None:
+        """`stage` the boundary that the next update waits at, and let it go on."""
+        try:
+            self.stage(reason)
         finally:
             self._guard.release()
 
     def prepare(self) -> None:
         """Plan the layout and touch the arenas' memory before the first save needs them."""
-        with contextlib.suppress(TornError, TimeoutError), self._guard.reading(timeout=None) as boundary:
-            tensors = self._state.tensors(boundary)
-            if self._fits(tensors):
-                return
         try:
-            self._plan(tensors)
-        except ArenaError as error:
+            with self._guard.reading(timeout=None) as boundary:
+                tensors = self._state.tensors(boundary)
+            if not self._fits(tensors):
+                self._plan(tensors)
+        except TornError:
+            return
+        except Exception as error:  # noqa: BLE001 - as in `stage`
             self.error = error
 
-    def free(self, index: int, *, lost_step: int | None = None) -> None:
-        """The agent is done with an arena; `lost_step`: its snapshot was not committed, so it may be staged again."""
-        if index < len(self.held):
-            self.held[index].busy = False
-            self.held[index].staged = None
-        if lost_step is not None:
-            self.staged_step = min(self.staged_step, lost_step - 1)
+    def free(self, index: int, step: int, *, lost: bool = False) -> None:
+        """The agent is done with the snapshot of `step`; `lost`: it was not committed, so it may be staged again."""
+        with self._freed:
+            if index < len(self.held) and self.held[index].step in (step, -1):  # the agent may say it twice
+                self.held[index].busy = False
+                self.held[index].staged = None
+            if lost and self.staged_step == step:
+                self.staged_step -= 1
+            self._freed.notify_all()
 
     def announce(self) -> None:
         """Tell a restarted agent about the arenas and the snapshots that it has not committed."""
@@ -99,9 +126,23 @@ class Stager:
             fds = [held.arena.fd for held in self.held]
             self._send(Arenas(keep=0, staged=staged, fds=len(fds)), fds)
 
-    def _decline(self, step: int, why: str) -> bool:
-        self._send(Declined(step, why), [])
+    def _decline(self, reason: SaveReason, why: str) -> bool:
+        self._send(Declined(self._guard.boundary.step, reason, why), [])
         return False
+
+    def _await_room(self, deadline: float | None) -> None:
+        """Wait until an arena is free, or needed no more; the agent hears that this is no hang."""
+        end = time.monotonic() + _ROOM_TIMEOUT_S if deadline is None else deadline
+
+        def has_room() -> bool:
+            staged_already = self._guard.boundary.step <= self.staged_step
+            return staged_already or not self.held or not all(held.busy for held in self.held)
+
+        with self._freed:
+            while not self._freed.wait_for(has_room, min(_BEAT_S, max(0.0, end - time.monotonic()))):
+                if time.monotonic() >= end:
+                    return
+                self._send(Heartbeat(self._guard.boundary.step), [])
 
     def _stage(self, boundary: Boundary, reason: SaveReason) -> bool:
         begun = time.monotonic()
@@ -110,10 +151,11 @@ class Stager:
             self._plan(tensors)
         index = self._choose(reason)
         if index is None:
-            return self._decline(boundary.step, "the snapshot before it is still on its way to the bucket")
+            return self._decline(reason, "the snapshot before it is still on its way to the bucket")
         assert self._layout is not None
         held, layout = self.held[index], self._layout
-        held.busy, held.staged = True, None
+        held.busy, held.staged, held.step = True, None, boundary.step
+        self._send(Staging(index, boundary.step, 0), [])
         held.arena.view[: len(layout.header)] = layout.header
         told = 0
         for slot, view in zip(layout.slots, held.views, strict=True):
@@ -132,7 +174,7 @@ class Stager:
         free = [index for index, held in enumerate(self.held) if not held.busy]
         if not free or (reason == "cadence" and len(free) < len(self.held)):
             return None
-        return free[0]
+        return min(free, key=lambda index: self.held[index].step)
 
     def _fits(self, tensors: dict[str, Tensor]) -> bool:
         return [(name, tensor.shape, tensor.dtype) for name, tensor in tensors.items()] == self._signature
