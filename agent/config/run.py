@@ -92,6 +92,13 @@ class RunConfig(Section):
                 f"{ranks} ranks with a micro_batch of {self.training.micro_batch}",
                 f"write global_batch: {-(-self.training.global_batch // together) * together}, or another micro_batch",
             )
+        tokenizer = self.data.tokenizer if self.data is not None else None
+        if self.model is not None and self.model.name is not None and tokenizer and tokenizer.train_vocab_size:
+            yield Refusal(
+                ("data", "tokenizer", "train_vocab_size"),
+                f"{self.model.name} was trained with a tokenizer of its own",
+                "leave out tokenizer",
+            )
         if self.model is not None and self.model.config is not None and self.data is not None:
             yield from _refused_model_for_data(self.model.config, self.data)
 

@@ -25,8 +25,10 @@ def train(run: RunConfig) -> None:
     """Train `run` to its end, from its newest checkpoint or from the start."""
     if run.model is None or run.data is None:
         raise DataError("the llm trainer needs the sections model and data in the run file")
-    if os.environ.get("WORLD_SIZE", "1") != "1":
-        raise DataError("the llm trainer runs as one process: start it without torchrun, or with one rank")
+    if os.environ.get("WORLD_SIZE", "1") != "1" or run.machine.vms > 1:
+        raise DataError("the llm trainer runs as one process on one VM: write machine.vms: 1, and leave torchrun out")
+    if run.stages:
+        raise DataError("the llm trainer has no stages: leave them out; learning_rate and max_steps are in training")
     session = Session.open(run)  # first: the agent fetches the checkpoint while the rest is made
     data, training = run.data, run.training
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
