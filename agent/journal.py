@@ -80,6 +80,9 @@ def configure(
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(handlers=[_Bridge(logging.WARNING)], level=logging.WARNING, force=True)
+    google = logging.getLogger("google")  # its libraries cut it off from the rest where nobody has configured it
+    google.setLevel(logging.WARNING)
+    google.propagate = True
 
 
 def under_journald() -> bool:
