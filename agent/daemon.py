@@ -44,6 +44,7 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 SOCKET = "agent.sock"
+EXIT_GAVE_UP = 3  # systemd/spot-agent.service does not start it again then
 _CALL_TIMEOUT_S = 30.0
 _FETCH_TIMEOUT_S = 900.0
 _FENCE_EVERY_S = 30.0
@@ -115,7 +116,7 @@ class Agent:
         except (GaveUp, StoreError, RestoreError, NewerFormatError, AttemptError) as error:
             log.error("gave_up", error=str(error))
             await self.record(self.incident("gave_up", "agent", detail=str(error)))
-            return 1
+            return 1 if isinstance(error, StoreError) else EXIT_GAVE_UP
         finally:
             for task in (*watchers, *self._background):
                 task.cancel()

@@ -79,7 +79,10 @@ async def ask_preempted(client: MetadataClient) -> bool:
 def main() -> None:
     """Parse the command line, load the run file, run."""
     parser = argparse.ArgumentParser(
-        prog="spot-agent", description="Supervises a training run on a Spot VM and saves its state before the VM goes."
+        prog="spot-agent",
+        description="Supervises a training run on a Spot VM and saves its state before the VM goes.",
+        epilog="Exit status: 0 complete, or preempted and saved; 1 worth another start; 2 a mistake in the run file; "
+        "3 the run can't go on by itself (the last event, gave_up, says why).",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="supervise the run that RUN.yaml describes, until it is complete")
@@ -98,7 +101,8 @@ def main() -> None:
     try:
         config = load_run(options.run_file)
     except RunFileError as error:
-        sys.exit(f"spot-agent: {error}")
+        print(f"spot-agent: {error}", file=sys.stderr)
+        sys.exit(2)
     journal.configure(options.log, run_id=config.run_id)
     os.environ["SPOT_STATE_DIR"] = str(options.state_dir)
     sys.exit(
