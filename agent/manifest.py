@@ -54,7 +54,7 @@ class Manifest(BaseModel):
     """What a checkpoint holds. `step`: optimizer updates done. `state`: its JSON part (counters, data position,
     scheduler, noted at the same boundary)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")  # as Python's json reads them
     format: Literal[1] = 1
     run_id: str
     step: int

@@ -6,7 +6,6 @@ else (RNG, buffers, scheduler, data position) changes while a step runs and is *
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from workloads.session.rng import RngState, note_rng, restore_rng
+from workloads.session.rng import CPU, RngState, note_rng, restore_rng
 
 
 class Stateful(Protocol):
@@ -22,6 +21,9 @@ class Stateful(Protocol):
 
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state_dict: dict[str, Any]) -> Any: ...
+
+
+RESERVED = frozenset({"step", "rng", "model", "optimizer", "files"})  # names in the JSON part that are not the loop's
 
 
 class StateError(Exception):
@@ -42,6 +44,8 @@ class TrainState:
     """Names every tensor and value of a run. `others` are kept by the names they are given under."""
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer | None, others: dict[str, Stateful]) -> None:
+        if taken := sorted(RESERVED & others.keys()):
+            raise StateError(f"{', '.join(taken)} can't be tracked by that name, which has its own use: choose another")
         self.model = model
         self.optimizer = optimizer
         self.others = others
@@ -61,12 +65,13 @@ class TrainState:
         values: dict[str, Any] = {name: _json_copy(name, other.state_dict()) for name, other in self.others.items()}
         if self.optimizer:
             values["optimizer"] = {
+                "type": type(self.optimizer).__name__,
                 "groups": [
                     _json_copy("optimizer", {k: v for k, v in group.items() if k != "params"})
                     for group in self.optimizer.param_groups
                 ],
                 "scalars": {
-                    f"{name}.{key}": value
+                    f"{name}.{key}": _json_copy(f"optimizer.{name}.{key}", value)
                     for name, key, value in self._optimizer_entries()
                     if not isinstance(value, Tensor)
                 },
@@ -133,10 +138,18 @@ class TrainState:
         ]
         expected = set(self.others) | ({"optimizer"} if self.optimizer else set())
         wrong += [f"{name} is tracked now, was not" for name in sorted(expected - values.keys())]
+        wrong += [
+            f"{name} was tracked, is not now" for name in sorted(values.keys() - expected - (RESERVED - {"optimizer"}))
+        ]
         if self.optimizer and "optimizer" in values:
+            kind, was = type(self.optimizer).__name__, values["optimizer"]["type"]
+            if kind != was:
+                wrong.append(f"the optimizer is {kind}, was {was}")
             now, then = len(self.optimizer.param_groups), len(values["optimizer"]["groups"])
             if now != then:
                 wrong.append(f"the optimizer has {now} parameter groups, had {then}")
+        if CPU not in tensors:
+            wrong.append(f"{CPU} is gone")
         if wrong:
             more = f"\n  ... and {len(wrong) - 8} more" if len(wrong) > 8 else ""
             raise StateError(
@@ -183,11 +196,23 @@ def _describe(tensor: Tensor) -> str:
 
 
 def _json_copy(name: str, value: Any) -> Any:
-    """A deep copy by way of JSON, which is also how it will come back."""
+    """A deep copy as JSON will give it back: tuples as lists, tensors of one number as that number.
 
-    def plain(item: Any) -> Any:
-        if isinstance(item, Tensor) and item.numel() == 1:
-            return item.item()
-        raise StateError(f"{name}: its state holds {type(item).__name__}, which JSON can't; keep it as numbers or text")
-
-    return json.loads(json.dumps(value, default=plain))
+    Raises:
+        StateError: JSON can't hold it, or would give something else back.
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    for kind in (int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    if isinstance(value, Tensor) and value.numel() == 1:
+        return value.item()
+    if isinstance(value, list | tuple):
+        return [_json_copy(name, item) for item in value]
+    if not isinstance(value, dict):
+        raise StateError(f"{name} holds {type(value).__name__}, which JSON can't; keep it as numbers or text")
+    for key in value:
+        if not isinstance(key, str):
+            raise StateError(f"{name} has the key {key!r}, which JSON would give back as text; use text from the start")
+    return {key: _json_copy(f"{name}.{key}", item) for key, item in value.items()}
