@@ -24,7 +24,7 @@ class Guard:
         self.boundary = boundary
         self._changed = threading.Condition()
         self._updating = False
-        self._reading = False
+        self._readers = 0
         self._wanted = False
         self._torn = False
         self._held = False
@@ -37,7 +37,7 @@ class Guard:
         `release` says that a snapshot of it was copied, or won't be.
         """
         with self._changed:
-            self._changed.wait_for(lambda: not (self._reading or self._wanted or self._held))
+            self._changed.wait_for(lambda: not (self._readers or self._wanted or self._held))
             self._updating = True
         try:
             yield
@@ -67,12 +67,12 @@ class Guard:
                 raise TimeoutError(f"the optimizer's update did not end within {timeout:.1f} s")
             if self._torn:
                 raise TornError("an update failed half way; nothing is saved until the trainer is restarted")
-            self._reading = True
+            self._readers += 1
         try:
             yield self.boundary
         finally:
             with self._changed:
-                self._reading = False
+                self._readers -= 1
                 self._changed.notify_all()
 
     def hold(self) -> None:
