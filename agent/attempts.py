@@ -18,15 +18,15 @@ class AttemptError(Exception):
     """No attempt could be claimed."""
 
 
-def claim_attempt(store: Store, *, facts: dict[str, str], timeout: float) -> int:
-    """Claim the next attempt number; `facts` (VM, boot, time) are kept with it for the report.
+def claim_attempt(store: Store, *, claimant: str, facts: dict[str, str], timeout: float) -> int:
+    """Claim the next attempt number for `claimant`, one boot of one VM; `facts` are kept with it for the report.
 
     Raises:
         AttemptError: other claimants were faster every time, so several VMs fight for this run.
     """
     for _ in range(_TRIES):
         number = newest_attempt(store, timeout=timeout) + 1
-        body = json.dumps({"attempt": number, **facts}, sort_keys=True).encode()
+        body = json.dumps({"attempt": number, "claimant": claimant, **facts}, sort_keys=True).encode()
         try:
             store.create(f"{PREFIX}{number:06d}.json", body, timeout=timeout)
         except AlreadyExists:
@@ -36,6 +36,18 @@ def claim_attempt(store: Store, *, facts: dict[str, str], timeout: float) -> int
         f"{store.url}: {_TRIES} attempts in a row were claimed by somebody else: more than one VM is starting this run "
         "again and again. Give each run its own run_id, or set the group's size to one"
     )
+
+
+def superseded_by(store: Store, attempt: int, *, claimant: str, timeout: float) -> int | None:
+    """The newest attempt after `attempt` that another than `claimant` has claimed; None where there is none."""
+    names = [entry.name for entry in store.list(PREFIX, timeout=timeout)]
+    for name in sorted(names, reverse=True):
+        number = int(name.removeprefix(PREFIX)[:6])
+        if number <= attempt:
+            return None
+        if json.loads(store.read(name, timeout=timeout)).get("claimant") != claimant:
+            return number
+    return None
 
 
 def newest_attempt(store: Store, *, timeout: float) -> int:

@@ -10,35 +10,38 @@ import asyncio
 import contextlib
 import json
 import os
-import signal
 import sys
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
 from agent import emergency
-from agent.attempts import AttemptError, claim_attempt, newest_attempt
-from agent.channel import AsyncConnection, Closed, listen
+from agent.attempts import AttemptError, claim_attempt, superseded_by
+from agent.channel import listen
 from agent.config import RunConfig
-from agent.drill import answer_drill
+from agent.endings import await_end
 from agent.folder import FolderLink
 from agent.health import Health
+from agent.launch import fetch_state
 from agent.ledger import Incident, Kind, Resume, utc_now, write_record
-from agent.link import Link, SocketLink
+from agent.link import Link
 from agent.manifest import NewerFormatError
-from agent.messages import PROTOCOL, Drill, Hello, Refused, Staged, Welcome
+from agent.messages import Staged
 from agent.notices import Notice, Notices
+from agent.periodic import PeriodicSaves
+from agent.reception import receive
 from agent.restarts import Cause, Restarts
-from agent.restore import RestoreError, fetch_newest
+from agent.restore import RestoreError
 from agent.results import is_complete, store_result
 from agent.saver import Saver, Superseded
 from agent.store import Store, StoreError
-from agent.supervisor import Exit, Trainer, TrainerRecord
-from agent.window import cadence_s
+from agent.supervisor import Trainer, TrainerRecord
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -46,13 +49,10 @@ T = TypeVar("T")
 SOCKET = "agent.sock"
 EXIT_GAVE_UP = 3  # systemd/spot-agent.service does not start it again then
 _CALL_TIMEOUT_S = 30.0
-_FETCH_TIMEOUT_S = 900.0
 _FENCE_EVERY_S = 30.0
 _WATCH_EVERY_S = 1.0
 _WARM_EVERY_S = 60.0
 _WARM_CONNECTIONS = 8
-_STACKS_S = 2.0
-_MTBF_S = 8 * 3600.0  # of losses nobody announced, until the run's own ledger knows better
 
 
 class GaveUp(Exception):
@@ -88,8 +88,7 @@ class Agent:
     superseded: asyncio.Event = field(default_factory=asyncio.Event)
     hung: asyncio.Event = field(default_factory=asyncio.Event)
     window_closed: asyncio.Future[Cause] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    _fetched: asyncio.Task[Staged | None] | None = None
-    _next_save_at: float = 0.0
+    fetched: asyncio.Task[Staged | None] | None = None
     _background: set[asyncio.Task[object]] = field(default_factory=set)
 
     @property
@@ -104,11 +103,13 @@ class Agent:
         """Run until the run is complete, a notice ends this VM, or the run can't go on. Returns the exit status."""
         self.state_dir.mkdir(parents=True, exist_ok=True)
         self.restarts = Restarts(self.run_config.supervision.crash_limit)
+        self.periodic = PeriodicSaves(self.run_config.checkpoint.every, self.clock)
         self.saver.on_commit = self._on_commit
         self.saver.on_failure = self._on_save_failed
         adopted = TrainerRecord.read(self.record_file)
         self.saver.attempt = adopted.attempt if adopted else 0  # before a trainer can say hello again
-        stop_listening = await listen(self.state_dir / SOCKET, self._serve)
+        self.saver.claimant = self._claimant()
+        stop_listening = await listen(self.state_dir / SOCKET, partial(receive, self))
         watchers = [asyncio.create_task(self._watch_notices()), asyncio.create_task(self._watch_trainer())]
         try:
             await asyncio.to_thread(self.store.check, timeout=_CALL_TIMEOUT_S)
@@ -163,9 +164,9 @@ class Agent:
         else:
             trainer = await self._start_trainer()
         self.trainer = trainer
-        following = self._spawn(trainer.follow(lambda line: log.info("trainer_output", message=line)))
+        following = self.spawn(trainer.follow(lambda line: log.info("trainer_output", message=line)))
         try:
-            return await self._await_end(trainer)
+            return await await_end(self, trainer)
         finally:
             self.health.set_trainer(running=False, stepping=False)
             with contextlib.suppress(TimeoutError):
@@ -177,161 +178,28 @@ class Agent:
     async def _start_trainer(self) -> Trainer:
         self.resume = resume = Resume(self.run_config.run_id, 0, self.vm, self.clock())
         facts = {"vm": self.vm, "claimed": utc_now()}
-        attempt = await asyncio.to_thread(claim_attempt, self.store, facts=facts, timeout=_CALL_TIMEOUT_S)
+        claimant = self.saver.claimant
+        attempt = await asyncio.to_thread(
+            claim_attempt, self.store, claimant=claimant, facts=facts, timeout=_CALL_TIMEOUT_S
+        )
         resume.attempt = self.saver.attempt = attempt
         resume.mark("claimed")
         structlog.contextvars.bind_contextvars(attempt=attempt)
-        self._fetched = self._spawn(self._fetch(resume))
+        self.fetched = self.spawn(fetch_state(self.saver, resume))
         env = os.environ | self.run_config.workload.env
         env |= {"SPOT_AGENT_SOCKET": str(self.state_dir / SOCKET), "SPOT_RUN_FILE": str(self.run_file)}
-        if self.folder_link and (staged := await self._fetched):  # before the program looks for it
+        if self.folder_link and (staged := await self.fetched):  # before the program looks for it
             await self.folder_link.restore(self.saver.slots[staged.arena].arena, staged.state)
         trainer = Trainer.start(self.command, env=env, cwd=Path.cwd(), log_file=self.state_dir / "trainer.log")
         TrainerRecord.of(trainer, attempt).write(self.record_file)
         resume.mark("trainer_started")
         log.info("trainer_started", pid=trainer.pid, attempt=attempt, command=" ".join(self.command))
         if self.folder_link:
-            self.link = self.folder_link
-            self.on_restored(self.saver.staged_step, 0.0)
+            self.on_restored(self.folder_link, self.saver.staged_step, 0.0)
             self.health.set_trainer(running=True, stepping=True)
         return trainer
 
-    async def _fetch(self, resume: Resume) -> Staged | None:
-        """What the trainer will restore: the newest snapshot in memory, else the newest checkpoint in the bucket."""
-        snapshot = self.saver.newest_in_memory()
-        if snapshot:
-            resume.source = "memory"
-            staged = snapshot[1]
-        else:
-            fetched = await asyncio.to_thread(fetch_newest, self.saver.checkpoints, timeout=_FETCH_TIMEOUT_S)
-            if fetched is None:
-                self.saver.begin_attempt(resume.attempt, 0)
-                return None
-            manifest = fetched.manifest
-            staged = Staged(0, manifest.step, manifest.size, manifest.state, "cadence", 0.0)
-            self.saver.hold(fetched.arena, staged)
-            self.saver.committed_step = manifest.step
-            resume.source, resume.passed_over = "bucket", fetched.bad
-        resume.step = staged.step
-        resume.mark("fetched")
-        self.saver.begin_attempt(resume.attempt, staged.step)
-        log.info("fetched", step=staged.step, source=resume.source, bytes=staged.size)
-        return staged
-
-    async def _await_end(self, trainer: Trainer) -> Cause:
-        """Wait until the trainer ended, hangs or may not go on; stop it then."""
-        grace = self.run_config.supervision.stop_grace
-        waits: dict[asyncio.Future[Any], str] = {
-            asyncio.ensure_future(asyncio.shield(trainer.ended)): "ended",
-            asyncio.ensure_future(asyncio.shield(self.window_closed)): "window",
-            asyncio.ensure_future(self.hung.wait()): "hang",
-            asyncio.ensure_future(self.superseded.wait()): "superseded",
-        }
-        if self._fetched:
-            waits[asyncio.ensure_future(self._fail_with(self._fetched))] = "fetch"
-        done, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for task in pending:
-            task.cancel()
-        ended = {waits[task] for task in done}
-        for task in done:
-            if waits[task] == "fetch":
-                await trainer.stop(grace=0.0)
-                task.result()
-        if "ended" in ended and self.complete:
-            return "complete"
-        if self.window_open:
-            return await asyncio.shield(self.window_closed)
-        if "superseded" in ended:
-            await trainer.stop(grace=grace)
-            await self.record(self.incident("superseded", "agent"))
-            return "superseded"
-        if "hang" in ended:
-            incident = self.incident("hang", "heartbeat")
-            trainer.signal(signal.SIGABRT)  # faulthandler writes where every thread stands
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(trainer.ended), _STACKS_S)
-            await trainer.stop(grace=0.0)
-            incident.detail = "\n".join(trainer.last_lines(40))
-            return await self._after_failure(incident, "hang")
-        end: Exit = trainer.ended.result()
-        if self.folder_link and end.code == 0:
-            await self.folder_link.save("final", deadline=None, timeout=600.0)
-            await self.on_finish(self.step, str(self.folder_link.folder))
-            return "complete"
-        kind: Literal["crash", "out_of_memory"] = "out_of_memory" if end.out_of_memory else "crash"
-        detail = "\n".join([end.describe(), *trainer.last_lines(5)])
-        incident = self.incident(kind, "supervisor", detail=detail, at=end.at)
-        return await self._after_failure(incident, kind)
-
-    async def _fail_with(self, task: asyncio.Task[Staged | None]) -> None:
-        """Ends only when the task fails: a fetch that succeeds is no reason to stop waiting."""
-        await asyncio.shield(task)
-        await asyncio.Event().wait()
-
-    async def _after_failure(self, incident: Incident, cause: Cause) -> Cause:
-        """A snapshot that was staged outlives its trainer; note what that saved, and go on."""
-        safe = max(self.saver.staged_step, self.saver.committed_step)
-        incident.step_committed = min(self.step, safe)
-        incident.mark("trainer_gone")
-        log.warning(
-            "incident", kind=incident.kind, step=self.step, steps_lost=incident.steps_lost, detail=incident.detail
-        )
-        self._spawn(self.record(incident))
-        return cause
-
     # --- the trainer speaks ---
-
-    async def _serve(self, connection: AsyncConnection) -> None:
-        try:
-            message, _ = await connection.receive()
-            if isinstance(message, Drill):
-                await answer_drill(self, message, connection)
-            elif not isinstance(message, Hello):
-                await connection.send(Refused(f"expected Hello, not {type(message).__name__}"))
-            elif why := self._refusal(message):
-                log.error("trainer_refused", why=why)
-                await connection.send(Refused(why))
-            else:
-                await self._serve_trainer(message, connection)
-        except Closed:
-            return
-
-    def _refusal(self, hello: Hello) -> str:
-        if hello.protocol != PROTOCOL:
-            return f"the trainer speaks protocol {hello.protocol}, the agent {PROTOCOL}: install one version of both"
-        if hello.run_id != self.run_config.run_id:
-            return f"this agent supervises run {self.run_config.run_id!r}, not {hello.run_id!r}"
-        if hello.attempt and hello.attempt != self.saver.attempt:
-            return f"attempt {hello.attempt} is over; attempt {self.saver.attempt} trains now"
-        return ""
-
-    async def _serve_trainer(self, hello: Hello, connection: AsyncConnection) -> None:
-        link = SocketLink(connection, self.saver, self)
-        if hello.attempt:
-            self.step = hello.step
-            self.on_heartbeat(hello.step, boundary=True)
-        else:
-            if self.resume:
-                self.resume.mark("connected")
-            staged = await self._fetched if self._fetched else None
-            checkpoint = self.run_config.checkpoint
-            snapshot = self.saver.newest_in_memory() if staged else None
-            fds = [slot.arena.fd for slot in self.saver.slots]
-            welcome = Welcome(
-                attempt=self.saver.attempt,
-                busy=[slot.busy for slot in self.saver.slots],
-                restore=snapshot[0] if snapshot else None,
-                step=snapshot[1].step if snapshot else 0,
-                state=snapshot[1].state if snapshot else {},
-                every_steps=checkpoint.every.steps,
-                milestone_steps=checkpoint.milestone_every.steps if checkpoint.milestone_every else None,
-                fds=len(fds),
-            )
-            await connection.send(welcome, fds)
-        self.link = link
-        await link.serve()
-        if self.link is link:
-            self.link = None
 
     def on_heartbeat(self, step: int, *, boundary: bool) -> None:
         self.last_beat = self.clock()
@@ -341,18 +209,18 @@ class Agent:
         if boundary and self.resume and step > self.resume.step and "first_step" not in self.resume.phases_s:
             self.resume.mark("first_step")
             log.info("resumed", **{k: v for k, v in asdict(self.resume).items() if k not in ("at", "run_id")})
-            self._spawn(self.record(self.resume))
-        if boundary and self._save_due():
-            self._next_save_at = self.clock() + 3600.0  # until the commit says when the next one is due
-            self._spawn(self._save_now())
+            self.spawn(self.record(self.resume))
+        if boundary and not self.window_open and self.periodic.due():
+            self.spawn(self.save_now())
 
-    def on_restored(self, step: int, seconds: float) -> None:
+    def on_restored(self, link: Link, step: int, seconds: float) -> None:
+        self.link = link  # from here on it answers
         self.last_beat = self.clock()
         self.step = step
         if self.resume:
             self.resume.mark("restored")
         self.health.observe_restore(step, self.resume.phases_s["restored"] if self.resume else seconds)
-        self._schedule_save()
+        self.periodic.schedule(self.saver.last_commit)
         log.info("restored", step=step, copy_s=round(seconds, 3))
 
     async def on_finish(self, step: int, folder: str) -> None:
@@ -363,24 +231,8 @@ class Agent:
         self.complete = True
         log.info("complete", step=step, result=where)
 
-    # --- periodic saves ---
-
-    def _save_due(self) -> bool:
-        every = self.run_config.checkpoint.every
-        return every.steps is None and not self.window_open and self.clock() >= self._next_save_at
-
-    def _schedule_save(self) -> None:
-        every = self.run_config.checkpoint.every
-        last = self.saver.last_commit
-        wait = every.seconds if every.seconds is not None else cadence_s(last.copy_s if last else 0.5, _MTBF_S)
-        self._next_save_at = self.clock() + wait
-
-    async def _save_now(self) -> None:
-        if self.link and await self.link.save("cadence", deadline=None, timeout=60.0) != "staged":
-            self._schedule_save()
-
     async def _on_commit(self, index: int, staged: Staged) -> None:
-        self._schedule_save()
+        self.periodic.schedule(self.saver.last_commit)
         commit = self.saver.last_commit
         if commit:
             self.health.observe_commit(commit.step, commit.copy_s, commit.committed_at - commit.staged_at, commit.size)
@@ -390,9 +242,14 @@ class Agent:
     async def _on_save_failed(self, index: int, staged: Staged, error: Exception) -> None:
         if isinstance(error, Superseded):
             self.superseded.set()
-        self._schedule_save()
+        self.periodic.schedule(self.saver.last_commit)
         if self.link:
             await self.link.abandoned(index, staged.step, str(error))
+
+    async def save_now(self) -> None:
+        """A periodic save, or one that somebody asks for."""
+        if self.link and await self.link.save("cadence", deadline=None, timeout=60.0) != "staged":
+            self.periodic.schedule(self.saver.last_commit)
 
     # --- watching ---
 
@@ -402,12 +259,12 @@ class Agent:
             self.health.count_notice(notice.cause)
             log.warning("notice", source=notice.source, cause=notice.cause, detail=notice.detail)
             if notice.source == "maintenance":
-                self._spawn(self._save_now())  # hours or a minute ahead: save, and go on until the VM is told to stop
+                self.spawn(self.save_now())  # hours or a minute ahead: save, and go on until the VM is told to stop
             elif self.window_open:
                 emergency.note_later(self, notice)
             else:
                 self.window_open = True
-                self._spawn(self._close_window(notice))
+                self.spawn(self._close_window(notice))
 
     async def _close_window(self, notice: Notice) -> None:
         cause: Cause = "operator_stop"
@@ -426,9 +283,8 @@ class Agent:
             now = self.clock()
             if self.folder_link:  # a program without heartbeats: it can't be told apart from a hung one
                 self.last_beat = now
-                if self.link and self._save_due():
-                    self._next_save_at = now + 3600.0
-                    self._spawn(self._save_now())
+                if self.link and not self.window_open and self.periodic.due():
+                    self.spawn(self.save_now())
             if (
                 self.trainer
                 and self.trainer.running
@@ -437,17 +293,24 @@ class Agent:
                 self.hung.set()
             if now - warmed_at > _WARM_EVERY_S:
                 warmed_at = now
-                with contextlib.suppress(
-                    StoreError
-                ):  # a token and connections that a save in a hurry need not wait for
+                with contextlib.suppress(StoreError):  # token and connections: a save in a hurry need not wait for them
                     await asyncio.to_thread(self.store.warm, _WARM_CONNECTIONS, timeout=10.0)
             if self.saver.attempt and now - fenced_at > _FENCE_EVERY_S:
                 fenced_at = now
                 with contextlib.suppress(StoreError):
-                    if await asyncio.to_thread(newest_attempt, self.store, timeout=10.0) > self.saver.attempt:
+                    saver = self.saver
+                    ask = partial(superseded_by, self.store, saver.attempt, claimant=saver.claimant, timeout=10.0)
+                    if await asyncio.to_thread(ask):
                         self.superseded.set()
 
     # --- helpers ---
+
+    def _claimant(self) -> str:
+        """This boot of this VM: a name that survives the agent, but not the VM's disk."""
+        path = self.state_dir / "claimant"
+        if not path.exists():
+            path.write_text(uuid.uuid4().hex)
+        return path.read_text()
 
     def incident(self, kind: Kind, source: str, *, detail: str = "", at: float | None = None) -> Incident:
         self.health.count_incident(kind)
@@ -469,7 +332,7 @@ class Agent:
         except StoreError as error:
             log.warning("record_not_stored", error=str(error), record=json.dumps(asdict(record)))
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    def spawn(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(coroutine)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
@@ -482,6 +345,3 @@ def trainer_command(run: RunConfig, run_file: Path) -> list[str]:
         return list(run.workload.command)
     module = {"llm": "workloads.llm.train", "vlm": "workloads.vlm.train", "arr-coc": "workloads.arr_coc.train"}
     return [sys.executable, "-m", module[run.workload.kind], str(run_file)]
-
-
-__all__ = ["Agent", "GaveUp", "Superseded", "trainer_command"]

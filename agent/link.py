@@ -41,7 +41,7 @@ class TrainerEvents(Protocol):
     """What a link tells the agent."""
 
     def on_heartbeat(self, step: int, *, boundary: bool) -> None: ...
-    def on_restored(self, step: int, seconds: float) -> None: ...
+    def on_restored(self, link: Link, step: int, seconds: float) -> None: ...
     async def on_finish(self, step: int, folder: str) -> None: ...
 
 
@@ -148,7 +148,7 @@ class SocketLink:
         self._settle(message.reason, "unchanged" if message.staged else "none")
 
     async def _on_restored(self, message: Restored, _: list[int]) -> None:
-        self._events.on_restored(message.step, message.seconds)
+        self._events.on_restored(self, message.step, message.seconds)
 
     async def _on_finish(self, message: Finish, _: list[int]) -> None:
         await self._events.on_finish(message.step, message.folder)

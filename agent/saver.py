@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from agent.arena import Arena
-from agent.attempts import newest_attempt
+from agent.attempts import superseded_by
 from agent.checkpoints import Checkpoints
 from agent.drain import Drain, Uploader
 from agent.ledger import utc_now
@@ -70,6 +70,7 @@ class Saver:
     checkpoints: Checkpoints
     uploader: Uploader
     keep: int
+    claimant: str = ""
     attempt: int = 0
     slots: list[Slot] = field(default_factory=list)
     committed_step: int = 0
@@ -132,6 +133,11 @@ class Saver:
         task = asyncio.create_task(self._commit(slot, time.monotonic()))
         self._commits.add(task)
         await self._notify()
+
+    async def drain_again(self, staged: Staged) -> None:
+        """A trainer starts from a snapshot in memory: if it never got into the bucket, it is sent once more."""
+        if staged.step > self.committed_step and not self.slots[staged.arena].busy:
+            await self.staged(staged)
 
     async def give_up_unstaged(self, why: str) -> None:
         """The trainer is gone: snapshots that it had not finished staging will never be whole."""
@@ -264,9 +270,11 @@ class Saver:
         return max(0.1, self.urgent_deadline - time.monotonic())
 
     async def _refuse_if_superseded(self, attempt: int) -> None:
-        newest = await asyncio.to_thread(newest_attempt, self.checkpoints.store, timeout=self._timeout())
-        if newest > attempt and attempt == self.attempt:
-            raise Superseded(f"attempt {newest} of this run has started elsewhere; attempt {attempt} commits nothing")
+        newer = await asyncio.to_thread(
+            superseded_by, self.checkpoints.store, attempt, claimant=self.claimant, timeout=self._timeout()
+        )
+        if newer:
+            raise Superseded(f"attempt {newer} of this run has started elsewhere; attempt {attempt} commits nothing")
 
     def _write_lines(self, step: int, attempt: int, timeout: float) -> None:
         """Metrics lines of the steps this checkpoint adds, as one object: no step twice, none missing."""

@@ -1,0 +1,41 @@
+"""Launch: what a trainer that starts will find, fetched while Python is still importing torch."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from agent.ledger import Resume
+from agent.messages import Staged
+from agent.restore import fetch_newest
+from agent.saver import Saver
+
+log = structlog.get_logger()
+
+_FETCH_TIMEOUT_S = 900.0
+
+
+async def fetch_state(saver: Saver, resume: Resume) -> Staged | None:
+    """What the trainer will restore: the newest snapshot in memory, else the newest checkpoint in the bucket."""
+    snapshot = saver.newest_in_memory()
+    if snapshot:
+        resume.source = "memory"
+        staged = snapshot[1]
+    else:
+        fetched = await asyncio.to_thread(fetch_newest, saver.checkpoints, timeout=_FETCH_TIMEOUT_S)
+        if fetched is None:
+            saver.begin_attempt(resume.attempt, 0)
+            return None
+        manifest = fetched.manifest
+        staged = Staged(0, manifest.step, manifest.size, manifest.state, "cadence", 0.0)
+        saver.hold(fetched.arena, staged)
+        saver.committed_step = manifest.step
+        resume.source, resume.passed_over = "bucket", fetched.bad
+    resume.step = staged.step
+    resume.mark("fetched")
+    saver.begin_attempt(resume.attempt, staged.step)
+    if resume.source == "memory":
+        await saver.drain_again(staged)
+    log.info("fetched", step=staged.step, source=resume.source, bytes=staged.size)
+    return staged
