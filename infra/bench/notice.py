@@ -21,6 +21,7 @@ from typing import TypedDict
 
 from agent.notices import Notices
 from agent.notices.metadata import MetadataClient, watch_metadata
+from infra.bench.figures import Target
 from infra.local.metadata import MetadataServer
 
 KEY = "instance/preempted"
@@ -52,6 +53,14 @@ def measure(notices: int = 200, polls: int = 10) -> Result:
             polled = [_give_notice(server, heard, POLL_EVERY_S) for _ in range(polls)]
     long_poll, poll = _summarize(watched), _summarize(polled)
     return Result(long_poll=long_poll, poll_1s=poll, median_ratio=round(poll["p50_ms"] / long_poll["p50_ms"], 1))
+
+
+def targets(result: Result) -> list[Target]:
+    watch = result["long_poll"]
+    return [
+        Target("notice to agent, p50", watch["p50_ms"], 10.0, "ms"),
+        Target("notice to agent, p99", watch["p99_ms"], 50.0, "ms"),
+    ]
 
 
 def _give_notice(server: MetadataServer, heard: Connection, longest_pause_s: float) -> float:

@@ -1,0 +1,102 @@
+"""How the figures are printed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from infra.bench.figures import Spread, Target
+from infra.bench.footprint import Result as FootprintResult
+from infra.bench.notice import Result as NoticeResult
+from infra.bench.restore import Result as RestoreResult
+from infra.bench.save import Result as SaveResult
+from infra.bench.stall import Result as StallResult
+
+
+def machine(facts: dict[str, Any]) -> str:
+    return (
+        f"{facts['date']}: {facts['processor']}, {facts['cores']} cores, {facts['memory_gb']} GB, {facts['kernel']}, "
+        f"torch {facts['torch']}, load {facts['load_before']}"
+    )
+
+
+def stall(result: StallResult) -> Table:
+    stage, loop = result["stage"], result["loop"]
+    table = _table(f"What a save holds up: {result['bytes'] / 1e9:.2f} GB in {result['tensors']} tensors")
+    table.add_row("torch copies them", _seconds(stage["peer"]))
+    table.add_row("staged into the arena", _seconds(stage["ours"]), f"[bold]{result['times_copy']:.2f} x")
+    table.add_row("a step without a save", _seconds(loop["plain_step"]))
+    table.add_row("a step with one in its middle", _seconds(loop["saving_step"]), f"{loop['stall_s'] * 1e3:+.0f} ms")
+    table.add_row("its update waited", _seconds(loop["waited"]))
+    return table
+
+
+def notice(result: NoticeResult) -> Table:
+    table = _table("Notice to agent", "p50", "p99", "longest")
+    for name, latency in (("the agent's long poll", result["long_poll"]), ("a poll every second", result["poll_1s"])):
+        figures = (f"{latency['p50_ms']:.1f} ms", f"{latency['p99_ms']:.1f} ms", f"{latency['max_ms']:.1f} ms")
+        table.add_row(f"{name} ({latency['count']})", *figures)
+    return table
+
+
+def save(name: str, result: SaveResult, peer_file: str) -> Table:
+    durable = result["durable"]
+    table = _table(f"Emergency save, {name}")
+    table.add_row("order to staged", _seconds(result["staged"]))
+    table.add_row("order to committed", _seconds(durable["ours"]), _rate(result["gigabytes_per_s"]))
+    table.add_row(f"torch.save ({peer_file})", _seconds(result["peer_write"]))
+    table.add_row("torch.save + upload", _seconds(durable["peer"]), _rate(result["peer_gigabytes_per_s"]))
+    table.add_row("", f"[bold]{durable['ratio']:.1f} times faster")
+    return table
+
+
+def preemption(seconds: float) -> str:
+    return f"A real preemption, notice to committed: {seconds:.3f} s\n"
+
+
+def restore(name: str, result: RestoreResult) -> Table:
+    restored = result["restored"]
+    table = _table(f"Restore, {name}")
+    table.add_row("fetched and verified", _seconds(result["fetch"]))
+    table.add_row("loaded", _seconds(result["load"]))
+    table.add_row("both", _seconds(restored["ours"]), _rate(result["gigabytes_per_s"]))
+    table.add_row("download to a file", _seconds(result["peer_download"]))
+    table.add_row("torch.load", _seconds(result["peer_load"]))
+    table.add_row("torch.load with mmap", _seconds(result["peer_load_mmap"]))
+    table.add_row("download + the faster load", _seconds(restored["peer"]), _rate(result["peer_gigabytes_per_s"]))
+    table.add_row("", f"[bold]{restored['ratio']:.1f} times faster")
+    return table
+
+
+def footprint(result: FootprintResult) -> Table:
+    table = _table("The agent")
+    table.add_row("exec to agent_started", _seconds(result["started"]))
+    table.add_row("exec to trainer_started", _seconds(result["trainer_started"]))
+    table.add_row("private memory", f"{result['private_bytes'] / 1e6:.1f} MB")
+    table.add_row(f"idle for {result['idle_s']:.0f} s", f"{result['idle_percent']:.2f} % of a core")
+    return table
+
+
+def targets(found: list[Target]) -> Table:
+    table = _table("Targets", "measured", "", "")
+    for target in found:
+        verdict = "met" if target.met else "[bold red]missed"
+        table.add_row(target.name, f"{target.value:g} {target.unit}", f"{target.bound} {target.limit:g}", verdict)
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", show_header=bool(columns), box=None)
+    for column in ("", *(columns or ("", ""))):
+        table.add_column(column, no_wrap=True)
+    return table
+
+
+def _seconds(spread: Spread) -> str:
+    """The median, and where the tries lie."""
+    return f"{spread['median_s']:6.3f} s ({spread['min_s']:.3f} to {spread['max_s']:.3f})"
+
+
+def _rate(gigabytes_per_s: float) -> str:
+    return f"{gigabytes_per_s:.2f} GB/s"

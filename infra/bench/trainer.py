@@ -1,0 +1,111 @@
+"""`python -m infra.bench.trainer RUN.yaml BYTES ORDERS`: trains a step when told to, and waits in the middle of one.
+
+It holds the state that both sides save and restore. Saves of ours reach it through the session, as in any trainer; the
+peer's are done here, in the same process, on the same tensors.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Client, Connection
+from multiprocessing.reduction import recv_handle
+from pathlib import Path
+from typing import Any
+
+from agent.arena import Arena
+from agent.checkpoints import Checkpoints
+from agent.config import load_run
+from agent.restore import fetch_newest
+from agent.store import open_store
+from infra.bench import peer
+from infra.bench.state import Training, checksums
+from workloads.session import Session
+from workloads.session.layout import read_layout
+from workloads.session.state import TrainState
+
+_CHECK_TIMEOUT_S = 120.0
+
+
+class Hand:
+    """Carries out orders; each returns its answer."""
+
+    def __init__(self, orders: Connection, training: Training, bucket_url: str, run_id: str) -> None:
+        self._orders = orders
+        self._training = training
+        self._bucket_url, self._run_id = bucket_url, run_id
+        self._bucket = bucket_url.removeprefix("gs://").partition("/")[0]
+        self._blob = peer.open_blob(os.environ["STORAGE_EMULATOR_HOST"], self._bucket, "peer/checkpoint.pt")
+        self._file = Path()
+        self.answers: dict[str, Callable[..., Any]] = {
+            "tensors": self._count,
+            "checksums": lambda: checksums(training.tensors()),
+            "checksums_ours": self._checksums_ours,
+            "checksums_peer": lambda: checksums(training.tensors(peer.download(self._blob))),
+            "forget": training.forget,
+            "load": self._load,
+            "choose_file": self._choose_file,
+            "save_peer": lambda: peer.save(training, self._file, self._blob),
+            "restore_peer": lambda: peer.restore(training, self._file, self._blob),
+        }
+
+    def _count(self) -> dict[str, int]:
+        tensors = self._training.tensors().values()
+        return {"tensors": len(tensors), "bytes": sum(tensor.numel() * tensor.element_size() for tensor in tensors)}
+
+    def _choose_file(self, folders: list[Path]) -> Path:
+        self._file = peer.fastest_file(self._training, folders)
+        return self._file
+
+    def _load(self, values: dict[str, Any]) -> float:
+        """What the session does with the arena that the agent fetched into; its descriptor follows the order."""
+        arena = Arena.adopt(recv_handle(self._orders))
+        begun = time.monotonic()
+        _load(arena, TrainState(self._training.model, self._training.optimizer, {}), values)
+        self._training.use()
+        took = time.monotonic() - begun
+        arena.close()
+        return took
+
+    def _checksums_ours(self) -> dict[str, int]:
+        """Of the newest checkpoint in the bucket, fetched as a restart would."""
+        store = open_store(f"{self._bucket_url}/{self._run_id}")
+        fetched = fetch_newest(Checkpoints(store, self._run_id), timeout=_CHECK_TIMEOUT_S)
+        assert fetched is not None, "nothing was committed"
+        layout = read_layout(fetched.arena.view, total=fetched.arena.size)
+        views = zip(layout.slots, layout.views(fetched.arena.view), strict=True)
+        found = {slot.name: view for slot, view in views if not slot.name.startswith("rng.")}
+        sums = checksums(found)
+        del found, views
+        fetched.arena.close()
+        return sums
+
+
+def _load(arena: Arena, state: TrainState, values: dict[str, Any]) -> None:
+    layout = read_layout(arena.view, total=arena.size)
+    state.load(dict(zip((slot.name for slot in layout.slots), layout.views(arena.view), strict=True)), values)
+
+
+def main() -> None:
+    """Train one step for each order "update", until nobody gives orders any more."""
+    run_file, size, address = sys.argv[1:]
+    run = load_run(Path(run_file))
+    training = Training(int(size))
+    with Session.open(run) as session, Client(address, "AF_UNIX") as orders:
+        hand = Hand(orders, training, str(run.checkpoint.bucket), run.run_id)
+        session.track(model=training.model, optimizer=training.optimizer)
+        for _ in session.steps(run.training.max_steps):
+            training.backward(rows=4)
+            while (order := orders.recv())[0] != "update":  # in the middle of a step
+                name, arguments = order
+                session.beat()
+                orders.send(hand.answers[name](*arguments))
+            with session.update():
+                training.update()
+            orders.send(None)
+
+
+if __name__ == "__main__":
+    main()
