@@ -23,8 +23,8 @@ from infra.local.fleet import Fleet, FleetError, agent_command, closing_on_signa
 
 TEMPLATE = Path("workloads/llm/demo.yaml")
 REFERENCE, INTERRUPTED = "demo-reference", "demo-spot"
-_STEP_S = 1.5
-_PROBE_STEPS = 4
+_STEP_S = 1.2
+_PROBE_STEPS = 3
 _PROBE_TIMEOUT_S = 180.0
 _NOTICE_S = 120.0
 
@@ -86,7 +86,7 @@ def fit_to_machine(out: Path, env: dict[str, str]) -> dict[str, int]:
     micro_batch = values["training"]["micro_batch"]
     row_s = values["data"]["sequence_length"] / tokens_per_s
     global_batch = max(micro_batch, round(_STEP_S / row_s / micro_batch) * micro_batch)
-    return {"global_batch": global_batch, "max_steps": round(_NOTICE_S / (global_batch * row_s) * 1.3) + 14}
+    return {"global_batch": global_batch, "max_steps": round(_NOTICE_S / (global_batch * row_s) * 1.2) + 12}
 
 
 def probe(out: Path, name: str, env: dict[str, str]) -> subprocess.Popen[bytes]:

@@ -30,8 +30,8 @@ class Interruption:
     stage_ms: float | None
     durable_s: float | None
     gone_s: float
-    restore_s: float
-    first_step_s: float
+    restore_s: float | None
+    first_step_s: float | None
     steps_lost: int
 
 
@@ -58,13 +58,14 @@ def measure(fleet: Fleet, struck: list[Struck]) -> list[Interruption]:
     rows = []
     for strike in struck:
         incident = next((r for r in incidents if strike.struck_at <= r["at"] <= strike.back_at), None)
-        resume = next(r for r in resumes if r["at"] >= strike.struck_at)
+        resume = next((r for r in resumes if r["at"] >= strike.struck_at), None)  # None: the run was complete
+        came_back = resume["phases_s"] if resume else {}
         phases = incident["phases_s"] if incident else {}
         last = "last_" if "last_staged" in phases else ""
         staged, asked = phases.get(f"{last}staged"), phases.get(f"{last}save_requested")
         offset = incident["at"] - strike.struck_at if incident else 0.0
         committed = phases.get(f"{last}committed")
-        back = resume["at"] - strike.back_at
+        back = resume["at"] - strike.back_at if resume else 0.0
         rows.append(
             Interruption(
                 kind=strike.kind,
@@ -73,9 +74,9 @@ def measure(fleet: Fleet, struck: list[Struck]) -> list[Interruption]:
                 stage_ms=round((staged - asked) * 1000, 1) if staged is not None and asked is not None else None,
                 durable_s=round(offset + committed, 3) if committed is not None else None,
                 gone_s=round(strike.gone_at - strike.struck_at, 2),
-                restore_s=round(back + resume["phases_s"]["restored"], 2),
-                first_step_s=round(back + resume["phases_s"]["first_step"], 2),
-                steps_lost=max(0, strike.step_before - resume["step"]),
+                restore_s=round(back + came_back["restored"], 2) if resume else None,
+                first_step_s=round(back + came_back["first_step"], 2) if resume else None,
+                steps_lost=max(0, strike.step_before - resume["step"]) if resume else 0,
             )
         )
     return rows

@@ -66,24 +66,24 @@ class View:
         """Table and verdict."""
         table = Table(title="What was taken away, and how it came back", title_justify="left", box=SIMPLE_HEAD)
         for heading in (
-            "interruption", "seen", "staged", "durable", "restored", "first step", "steps lost",
+            "interruption", "seen ms", "staged ms", "durable s", "restored s", "1st step s", "lost",
         ):  # fmt: skip
             table.add_column(heading, justify="left" if heading == "interruption" else "right", no_wrap=True)
         for row in rows:
             table.add_row(
                 row.title,
-                _unit(row.detect_ms, "ms"),
-                _unit(row.stage_ms, "ms"),
-                _unit(row.durable_s, "s"),
-                _unit(row.restore_s, "s"),
-                _unit(row.first_step_s, "s"),
+                _number(row.detect_ms),
+                _number(row.stage_ms),
+                _number(row.durable_s),
+                _number(row.restore_s),
+                _number(row.first_step_s),
                 str(row.steps_lost),
             )
         self.console.print(table)
         self.console.print(
-            "seen: the agent knew; staged: copied to shared memory; durable: committed, after the strike;\n"
-            "restored, first step: after VM or trainer was started again. Without a notice, what was trained\n"
-            "since the last periodic checkpoint (every 5 steps here) is trained again.",
+            "seen: until the agent knew; staged: copied to shared memory; durable: committed, both\n"
+            "since the strike; restored, 1st step: since VM or trainer started again; lost: optimizer\n"
+            "steps. What no notice comes for costs the steps since the last checkpoint (every 5 here).",
             style="dim",
         )
         if comparison.identical:
@@ -98,5 +98,5 @@ class View:
             )
 
 
-def _unit(value: float | None, unit: str) -> str:
-    return "-" if value is None else f"{value:.1f} {unit}" if unit == "ms" else f"{value:.2f} {unit}"
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
