@@ -40,9 +40,7 @@ def claim_attempt(store: Store, *, claimant: str, facts: dict[str, str], timeout
 
 def superseded_by(store: Store, attempt: int, *, claimant: str, timeout: float) -> int | None:
     """The newest attempt after `attempt` that another than `claimant` has claimed; None where there is none."""
-    names = [entry.name for entry in store.list(PREFIX, timeout=timeout)]
-    for name in sorted(names, reverse=True):
-        number = int(name.removeprefix(PREFIX)[:6])
+    for number, name in sorted(_claims(store, timeout=timeout), reverse=True):
         if number <= attempt:
             return None
         if json.loads(store.read(name, timeout=timeout)).get("claimant") != claimant:
@@ -52,4 +50,11 @@ def superseded_by(store: Store, attempt: int, *, claimant: str, timeout: float) 
 
 def newest_attempt(store: Store, *, timeout: float) -> int:
     """The highest attempt number claimed so far; 0 before the first."""
-    return max((int(entry.name.removeprefix(PREFIX)[:6]) for entry in store.list(PREFIX, timeout=timeout)), default=0)
+    return max((number for number, _ in _claims(store, timeout=timeout)), default=0)
+
+
+def _claims(store: Store, *, timeout: float) -> list[tuple[int, str]]:
+    """Number and name of every claim; what else may lie there is not ours."""
+    names = [entry.name for entry in store.list(PREFIX, timeout=timeout)]
+    found = [(name.removeprefix(PREFIX).removesuffix(".json"), name) for name in names]
+    return [(int(number), name) for number, name in found if number.isdecimal()]

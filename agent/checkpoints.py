@@ -16,10 +16,13 @@ from agent.manifest import (
     ROLLING,
     Manifest,
     ManifestError,
+    NewerFormatError,
     folder_name,
     parse_manifest,
 )
-from agent.store import AlreadyExists, NotFound, Store
+from agent.store import AlreadyExists, Corrupt, NotFound, Store
+
+MILESTONE = "milestone"  # the reason of a checkpoint that is to be kept
 
 
 @dataclass(frozen=True, order=True)
@@ -81,6 +84,23 @@ class Checkpoints:
                 raise
         return entry
 
+    def keep_milestones(self, *, timeout: float) -> list[Entry]:
+        """Copy every milestone that has no copy yet: an earlier agent may have died before it could. Returns those."""
+        entries = self.entries(timeout=timeout)
+        copied = {(entry.step, entry.attempt) for entry in entries if not entry.rolling}
+        kept = []
+        for entry in entries:
+            if entry.rolling and (entry.step, entry.attempt) not in copied:
+                try:
+                    manifest = self.read(entry, timeout=timeout)
+                    if manifest.reason == MILESTONE:
+                        kept.append(self.keep_as_milestone(manifest, timeout=timeout))
+                except NewerFormatError:
+                    raise
+                except (ManifestError, NotFound, Corrupt):
+                    continue  # a bad one can't be kept, and must not stand in the way of the others
+        return kept
+
     def keep_as_milestone(self, manifest: Manifest, *, timeout: float) -> Entry:
         """Copy a committed checkpoint, server-side, to where no VM can overwrite or delete it."""
         entry = Entry(manifest.step, manifest.attempt, rolling=False)
@@ -116,18 +136,21 @@ class Checkpoints:
     def retire(self, *, keep: int, attempt: int, busy: Collection[str], timeout: float) -> list[str]:
         """Delete rolling checkpoints but the newest `keep`, and torn uploads of earlier attempts.
 
-        A torn upload is a folder without a manifest. Those of attempts after `attempt`, and the folders in `busy`,
-        are left alone: somebody is still writing them. Returns the names of the deleted objects.
+        Newest is what was committed last, by attempt and then by step: an attempt that had to fall back to an older
+        checkpoint must not lose its own to the bad ones it passed over. A torn upload is a folder without a manifest.
+        Those of attempts after `attempt`, and the folders in `busy`, are left alone: somebody is still writing them.
+        Returns the names of the deleted objects.
         """
         objects = [entry.name for entry in self.store.list(ROLLING, timeout=timeout)]
         committed = [entry for entry in self.entries(timeout=timeout) if entry.rolling]
+        committed.sort(key=lambda entry: (entry.attempt, entry.step), reverse=True)
         kept, retired = committed[:keep], committed[keep:]
         live = {name for entry in kept for name in self._names(entry, timeout=timeout)}
         for entry in retired:
             self.store.delete(entry.manifest_name, timeout=timeout)
         deleted = [entry.manifest_name for entry in retired]
         safe = {entry.folder for entry in kept} | set(busy)
-        newest = committed[0].step if committed else -1
+        newest = max((entry.step for entry in committed if entry.attempt == attempt), default=-1)
         for name in objects:
             folder, _, leaf = name.rpartition("/")
             torn = _parse_folder(folder.removeprefix(ROLLING), rolling=True)
@@ -142,5 +165,7 @@ class Checkpoints:
         yield entry.manifest_name
         try:
             yield from self.read(entry, timeout=timeout).part_names()
-        except (ManifestError, NotFound):
+        except NewerFormatError:
+            raise  # what it refers to is not known, so nothing may be deleted
+        except (ManifestError, NotFound, Corrupt):
             return  # a bad one keeps its place until it is old enough; its folder is safe by name

@@ -19,10 +19,11 @@ _FETCH_TIMEOUT_S = 900.0
 async def fetch_state(saver: Saver, resume: Resume) -> Staged | None:
     """What the trainer will restore: the newest snapshot in memory, else the newest checkpoint in the bucket."""
     snapshot = saver.newest_in_memory()
-    if snapshot:
+    if snapshot and snapshot[1].step >= saver.committed_step:
         resume.source = "memory"
         staged = snapshot[1]
     else:
+        saver.share(0, [])  # what arenas hold is of no use any more, and what is fetched needs their memory
         fetched = await asyncio.to_thread(fetch_newest, saver.checkpoints, timeout=_FETCH_TIMEOUT_S)
         if fetched is None:
             saver.begin_attempt(resume.attempt, 0)

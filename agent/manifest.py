@@ -46,7 +46,7 @@ class RankParts(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     rank: int
-    size: int
+    size: int = Field(gt=0)
     parts: list[Part]
 
 
@@ -75,7 +75,10 @@ class Manifest(BaseModel):
         return {part.name for rank in self.ranks for part in rank.parts}
 
     def check(self) -> None:
-        """Raises ManifestError when the parts do not cover each rank's bytes exactly."""
+        """Raises ManifestError when a rank is missing, or its parts do not cover its bytes exactly."""
+        ranks = [rank.rank for rank in self.ranks]
+        if not ranks or ranks != list(range(self.world_size)):
+            raise ManifestError(f"it has the ranks {ranks}, of {self.world_size}")
         for rank in self.ranks:
             end = 0
             for part in sorted(rank.parts, key=lambda p: p.offset):

@@ -11,7 +11,8 @@ import json
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import structlog
 
@@ -20,14 +21,16 @@ from agent.attempts import superseded_by
 from agent.checkpoints import Checkpoints
 from agent.drain import Drain, Uploader
 from agent.ledger import utc_now
-from agent.manifest import ROLLING, Manifest, RankParts, folder_name
-from agent.messages import Staged
-from agent.store import AlreadyExists, StoreError
+from agent.manifest import ROLLING, Manifest, ManifestError, Part, RankParts, folder_name
+from agent.messages import ProtocolError, Staged
+from agent.store import AlreadyExists, StoreError, Unavailable
 
 log = structlog.get_logger()
+T = TypeVar("T")
 
 _DRAIN_LIMIT_S = 1800.0  # a periodic drain that takes longer is given up; an urgent one has the window's deadline
 _CALL_TIMEOUT_S = 30.0
+_COPY_TIMEOUT_S = 600.0
 _FIRST_SAVE_S = 20.0
 
 
@@ -60,7 +63,6 @@ class Commit:
     last_byte_at: float
     committed_at: float
     copy_s: float
-    upload_s: float
 
 
 @dataclass
@@ -79,9 +81,10 @@ class Saver:
     on_commit: Callable[[int, Staged], Awaitable[None]] | None = None
     on_failure: Callable[[int, Staged, Exception], Awaitable[None]] | None = None
     urgent_deadline: float | None = None
+    _dropped: list[Slot] = field(default_factory=list)  # out of use, but still draining
     _lines: dict[int, dict[str, Any]] = field(default_factory=dict)
-    _lines_committed: int = 0
     _commits: set[asyncio.Task[None]] = field(default_factory=set)
+    _committing: asyncio.Lock = field(default_factory=asyncio.Lock)
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     # --- what the trainer says ---
@@ -90,7 +93,6 @@ class Saver:
         """A trainer starts at `step`: metrics lines past it are void, they will be logged again."""
         self.attempt = attempt
         self.staged_step = step
-        self._lines_committed = min(self._lines_committed, step)
         self._lines = {at: line for at, line in self._lines.items() if at < step}
 
     def share(self, keep: int, arenas: list[Arena]) -> None:
@@ -98,18 +100,29 @@ class Saver:
         for slot in self.slots[keep:]:
             if slot.drain is None:
                 slot.arena.close()
+            else:
+                self._dropped.append(slot)
         self.slots = self.slots[:keep] + [Slot(arena) for arena in arenas]
 
     def hold(self, arena: Arena, staged: Staged) -> None:
         """A checkpoint fetched from the bucket: the trainer restores from it, and stages into it later."""
+        self.share(0, [])
         self.slots = [Slot(arena, staged)]
 
     def add_line(self, step: int, values: dict[str, Any]) -> None:
         self._lines[step] = values
 
     def staging(self, index: int, step: int, watermark: int, size: int | None = None) -> None:
-        """Bytes below `watermark` are final: upload them."""
+        """Bytes below `watermark` are final: upload them.
+
+        Raises:
+            ProtocolError: the trainer speaks of an arena that it has not shared, or that still drains.
+        """
+        if not 0 <= index < len(self.slots):
+            raise ProtocolError(f"arena {index} of {len(self.slots)} is staged into")
         slot = self.slots[index]
+        if slot.drain and slot.drain.step != step:
+            raise ProtocolError(f"step {step} is staged into arena {index}, where step {slot.drain.step} still drains")
         if slot.drain is None:
             slot.staged = None
             slot.attempt = self.attempt
@@ -126,6 +139,10 @@ class Saver:
 
     async def staged(self, staged: Staged) -> None:
         """The snapshot is whole: drain the rest and commit it."""
+        if not (staged.arena < len(self.slots) and self.slots[staged.arena].staged == staged):  # or it was said twice
+            await self._drain(staged)
+
+    async def _drain(self, staged: Staged) -> None:
         self.staging(staged.arena, staged.step, staged.size, staged.size)
         slot = self.slots[staged.arena]
         slot.staged = staged
@@ -137,7 +154,7 @@ class Saver:
     async def drain_again(self, staged: Staged) -> None:
         """A trainer starts from a snapshot in memory: if it never got into the bucket, it is sent once more."""
         if staged.step > self.committed_step and not self.slots[staged.arena].busy:
-            await self.staged(staged)
+            await self._drain(staged)
 
     async def give_up_unstaged(self, why: str) -> None:
         """The trainer is gone: snapshots that it had not finished staging will never be whole."""
@@ -161,15 +178,15 @@ class Saver:
     def expected_save_s(self) -> float:
         """Seconds from order to commit, as the last save took; a careful guess before there was one."""
         last = self.last_commit
-        return last.copy_s + last.upload_s if last else _FIRST_SAVE_S
+        return last.copy_s + last.committed_at - last.staged_at if last else _FIRST_SAVE_S
 
     def urge(self, deadline: float | None) -> None:
         """The window has opened (or, with None, was a drill and is over)."""
         self.urgent_deadline = deadline
         if deadline is not None:
-            for slot in self.slots:
-                if slot.drain:
-                    self.uploader.urge(slot.drain, deadline=deadline)
+            for slot in self._draining():
+                assert slot.drain is not None
+                self.uploader.urge(slot.drain, deadline=deadline)
 
     async def wait_staged(self, *, past: int, timeout: float) -> bool:
         """Wait until a snapshot of a step > `past` is staged; False when it is not within `timeout` seconds."""
@@ -194,6 +211,9 @@ class Saver:
             return condition()
         return True
 
+    def _draining(self) -> list[Slot]:
+        return [slot for slot in (*self.slots, *self._dropped) if slot.drain]
+
     async def _notify(self) -> None:
         async with self._changed:
             self._changed.notify_all()
@@ -204,10 +224,10 @@ class Saver:
         staged, drain = slot.staged, slot.drain
         assert staged is not None and drain is not None
         try:
-            manifest = await self._drain_and_commit(slot.attempt, staged, drain, staged_at)
+            await self._drain_and_commit(slot.attempt, staged, drain, staged_at)
         except Exception as error:  # noqa: BLE001 - every failure is reported; the last good checkpoint is still there
             slot.drain = None
-            draining = [other.staged.step for other in self.slots if other.drain and other.staged]
+            draining = [other.staged.step for other in self._draining() if other.staged]
             self.staged_step = max(self.committed_step, *draining, 0)
             log.error("save_failed", step=staged.step, reason=staged.reason, error=str(error))
             if self.on_failure and slot in self.slots:
@@ -218,17 +238,25 @@ class Saver:
                 await self.on_commit(self.slots.index(slot), staged)
             await self._notify()
             if self.urgent_deadline is None:
-                await self._housekeep(manifest, staged)
+                await self._housekeep()
         finally:
+            if slot in self._dropped:
+                self._dropped.remove(slot)
+                slot.arena.close()
             if task := asyncio.current_task():
                 self._commits.discard(task)
             await self._notify()
 
-    async def _drain_and_commit(self, attempt: int, staged: Staged, drain: Drain, staged_at: float) -> Manifest:
+    async def _drain_and_commit(self, attempt: int, staged: Staged, drain: Drain, staged_at: float) -> None:
         parts = await asyncio.wrap_future(drain.done)
-        await self._refuse_if_superseded(attempt)
-        timeout = self._timeout()
-        await asyncio.to_thread(self._write_lines, staged.step, attempt, timeout)
+        async with self._committing:
+            await self._write_checkpoint(attempt, staged, drain, parts, staged_at)
+
+    async def _write_checkpoint(
+        self, attempt: int, staged: Staged, drain: Drain, parts: list[Part], staged_at: float
+    ) -> None:
+        await self._refuse_if_superseded(attempt, drain)
+        await self._write_lines(staged.step, attempt, drain)
         manifest = Manifest(
             run_id=self.checkpoints.run_id,
             step=staged.step,
@@ -240,7 +268,7 @@ class Saver:
             ranks=[RankParts(rank=0, size=staged.size, parts=parts)],
             state=staged.state,
         )
-        await asyncio.to_thread(self.checkpoints.commit, manifest, timeout=timeout)
+        await self._insist(drain, partial(self.checkpoints.commit, manifest))
         now = time.monotonic()
         self.committed_step = max(self.committed_step, staged.step)
         self.last_commit = Commit(
@@ -251,7 +279,6 @@ class Saver:
             last_byte_at=drain.last_byte,
             committed_at=now,
             copy_s=staged.copy_s,
-            upload_s=drain.last_byte - drain.begun,
         )
         log.info(
             "committed",
@@ -262,46 +289,43 @@ class Saver:
             copy_s=round(staged.copy_s, 3),
             durable_s=round(now - drain.begun, 3),
         )
-        return manifest
 
-    def _timeout(self) -> float:
-        if self.urgent_deadline is None:
-            return _CALL_TIMEOUT_S
-        return max(0.1, self.urgent_deadline - time.monotonic())
+    async def _insist(self, drain: Drain, call: Callable[..., T]) -> T:
+        """Ask the store until it answers. Raises Unavailable only once the drain's deadline has passed."""
+        while True:
+            left = max(0.1, drain.deadline - time.monotonic())  # the deadline moves when the window opens
+            try:
+                return await asyncio.to_thread(call, timeout=min(_CALL_TIMEOUT_S, left))
+            except Unavailable:
+                if time.monotonic() >= drain.deadline:
+                    raise
 
-    async def _refuse_if_superseded(self, attempt: int) -> None:
-        newer = await asyncio.to_thread(
-            superseded_by, self.checkpoints.store, attempt, claimant=self.claimant, timeout=self._timeout()
-        )
-        if newer:
+    async def _refuse_if_superseded(self, attempt: int, drain: Drain) -> None:
+        ask = partial(superseded_by, self.checkpoints.store, attempt, claimant=self.claimant)
+        if newer := await self._insist(drain, ask):
             raise Superseded(f"attempt {newer} of this run has started elsewhere; attempt {attempt} commits nothing")
 
-    def _write_lines(self, step: int, attempt: int, timeout: float) -> None:
+    async def _write_lines(self, step: int, attempt: int, drain: Drain) -> None:
         """Metrics lines of the steps this checkpoint adds, as one object: no step twice, none missing."""
-        steps = sorted(at for at in self._lines if self._lines_committed <= at < step)
-        if not steps:
-            return
-        body = "".join(json.dumps(self._lines[at]) + "\n" for at in steps).encode()
-        name = f"metrics/{steps[0]:012d}-{steps[-1]:012d}-{attempt:05d}.jsonl"
-        try:
-            self.checkpoints.store.create(name, body, timeout=timeout)
-        except AlreadyExists:
-            log.warning("metrics_kept", name=name, why="an earlier try of this attempt wrote them")
-        self._lines_committed = step
-        for at in steps:
-            self._lines.pop(at, None)
+        if steps := sorted(at for at in self._lines if self.committed_step <= at < step):
+            body = "".join(json.dumps(self._lines[at]) + "\n" for at in steps).encode()
+            name = f"metrics/{steps[0]:012d}-{steps[-1]:012d}-{attempt:05d}.jsonl"
+            try:
+                await self._insist(drain, partial(self.checkpoints.store.create, name, body))
+            except AlreadyExists:
+                log.warning("metrics_kept", name=name, why="an earlier try of this attempt wrote them")
+        self._lines = {at: line for at, line in self._lines.items() if at >= step}
 
-    async def _housekeep(self, manifest: Manifest, staged: Staged) -> None:
-        """Milestone copy and retention; never in the window, and never fatal."""
+    async def _housekeep(self) -> None:
+        """Milestone copies and retention; never in the window, and never fatal."""
         try:
-            if staged.reason == "milestone":
-                entry = await asyncio.to_thread(self.checkpoints.keep_as_milestone, manifest, timeout=600.0)
+            for entry in await asyncio.to_thread(self.checkpoints.keep_milestones, timeout=_COPY_TIMEOUT_S):
                 log.info("milestone", step=entry.step, folder=entry.folder)
-            busy = {slot.drain.folder for slot in self.slots if slot.drain}
+            busy = {slot.drain.folder for slot in self._draining() if slot.drain}
             deleted = await asyncio.to_thread(
                 self.checkpoints.retire, keep=self.keep, attempt=self.attempt, busy=busy, timeout=_CALL_TIMEOUT_S
             )
             if deleted:
                 log.debug("retired", objects=len(deleted))
-        except StoreError as error:
+        except (StoreError, ManifestError) as error:
             log.warning("housekeeping_failed", error=str(error))
