@@ -9,8 +9,12 @@ import pytest
 
 from tests.kernel.world import World, incidents, wait_for_file
 
+SLOW = pytest.mark.slow
 
-@pytest.mark.parametrize("phase", ["forward", "backward", "update", "between"])
+
+@pytest.mark.parametrize(
+    "phase", ["backward", *(pytest.param(phase, marks=SLOW) for phase in ("forward", "update", "between"))]
+)
 def test_a_notice_in_any_phase_of_a_step_loses_nothing(world: World, reference: dict[str, Any], phase: str) -> None:
     with world.fleet(env={"TOY_PAUSE": f"{phase}:6:0.5"}) as fleet:
         vm = fleet.boot()
@@ -23,6 +27,7 @@ def test_a_notice_in_any_phase_of_a_step_loses_nothing(world: World, reference: 
         assert incident["steps_lost"] == 0
 
 
+@SLOW
 @pytest.mark.parametrize("phase", ["forward", "update"])
 def test_a_killed_trainer_resumes_exactly(world: World, reference: dict[str, Any], phase: str) -> None:
     with world.fleet(env={"TOY_PAUSE": f"{phase}:6:2"}) as fleet:
@@ -34,6 +39,7 @@ def test_a_killed_trainer_resumes_exactly(world: World, reference: dict[str, Any
         assert (incident["kind"], incident["step_reached"], incident["steps_lost"]) == ("crash", 6, 2)
 
 
+@SLOW
 def test_a_power_cut_without_notice_resumes_from_the_last_commit(world: World, reference: dict[str, Any]) -> None:
     with world.fleet(env={"TOY_PAUSE": "forward:6:5"}) as fleet:
         vm = fleet.boot()

@@ -1,0 +1,38 @@
+"""`make demo` is the project's main promise, so it is a test."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.world import ROOT
+
+KINDS = ["notice", "sigkill", "power_cut", "outage", "notice_120s"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_demo_loses_nothing_whatever_is_taken_away(tmp_path: Path) -> None:
+    demo = subprocess.run(
+        [sys.executable, "-m", "infra.local.demo", "--out", str(tmp_path / "demo")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=1100,
+        check=False,
+    )
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    summary = json.loads((tmp_path / "demo" / "summary.json").read_text())
+    assert summary["identical"] is True
+    assert summary["checkpoint_bytes"] >= 100_000_000
+    rows = {row["kind"]: row for row in summary["interruptions"]}
+    assert list(rows) == KINDS
+    for kind in ("notice", "outage", "notice_120s"):
+        assert rows[kind]["steps_lost"] == 0
+        assert rows[kind]["durable_s"] is not None
+    for kind in ("sigkill", "power_cut"):
+        assert rows[kind]["steps_lost"] <= 5, "no more than one cadence"
