@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import mmap
 import threading
 import time
 from concurrent.futures import Future
@@ -28,8 +29,10 @@ class Abandoned(Exception):
 
 
 def part_size_for(size: int, connections: int) -> int:
-    """Part size in bytes: every connection gets work, but no part is too small or too large to retry cheaply."""
-    return max(MIN_PART, min(MAX_PART, -(-size // connections)))
+    """Part size in bytes: every connection gets the same share, in parts not too small or large to retry cheaply."""
+    rounds = max(1, -(-size // (connections * MAX_PART)))
+    share = -(-size // (connections * rounds))
+    return max(MIN_PART, -(-share // mmap.PAGESIZE) * mmap.PAGESIZE)
 
 
 @dataclass(eq=False)
@@ -88,17 +91,10 @@ class Uploader:
         return drain
 
     def advance(self, drain: Drain, watermark: int) -> None:
-        """Bytes below `watermark` are final: queue the parts that are whole now."""
+        """Bytes below `watermark` are final: an urgent drain begins with them, any other once all of them are."""
         with self._ready:
             drain.watermark = max(drain.watermark, watermark)
-            while drain.queued < drain.size:
-                end = min(drain.queued + drain.part_size, drain.size)
-                if end > drain.watermark:
-                    break
-                task = (not drain.urgent, next(self._sequence), drain, drain.queued, end - drain.queued)
-                heapq.heappush(self._tasks, task)
-                drain.queued = end
-            self._ready.notify_all()
+            self._queue(drain)
 
     def urge(self, drain: Drain, *, deadline: float) -> None:
         """The window has opened: this drain goes first, with every connection, and ends at `deadline`."""
@@ -109,7 +105,7 @@ class Uploader:
                 self._urgent += 1
                 self._tasks = [(task[2] is not drain and task[0], *task[1:]) for task in self._tasks]
                 heapq.heapify(self._tasks)
-            self._ready.notify_all()
+            self._queue(drain)
 
     def abandon(self, drain: Drain, why: str) -> None:
         """Give a drain up; parts that are in the bucket already stay until retention finds them."""
@@ -120,6 +116,19 @@ class Uploader:
         with self._ready:
             self._closing = True
             self._ready.notify_all()
+
+    def _queue(self, drain: Drain) -> None:
+        """Queue the parts that may be sent now. Training waits for the copy, not for the upload: where there is time,
+        the copy has the cores to itself."""
+        final = drain.watermark if drain.urgent or drain.watermark == drain.size else 0
+        while drain.queued < drain.size:
+            end = min(drain.queued + drain.part_size, drain.size)
+            if end > final:
+                break
+            task = (not drain.urgent, next(self._sequence), drain, drain.queued, end - drain.queued)
+            heapq.heappush(self._tasks, task)
+            drain.queued = end
+        self._ready.notify_all()
 
     def _ended(self, drain: Drain) -> None:
         with self._ready:
