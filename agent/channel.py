@@ -37,24 +37,23 @@ class _Reader:
         self._buffer = bytearray()
         self._fds: deque[int] = deque()
 
-    def feed(self, data: bytes, fds: Sequence[int]) -> list[tuple[Any, list[int]]]:
+    def feed(self, data: bytes, fds: Sequence[int]) -> Iterator[tuple[Any, list[int]]]:
+        """The messages that are whole now. Raises ProtocolError at the first that is none; what follows is lost."""
         self._buffer += data
         self._fds.extend(fds)
-        messages = []
         while len(self._buffer) >= _HEADER.size:
             (length,) = _HEADER.unpack_from(self._buffer)
             if length > _MAX_MESSAGE:
                 raise ProtocolError(f"message of {length} bytes is longer than {_MAX_MESSAGE}")
             end = _HEADER.size + length
             if len(self._buffer) < end:
-                break
+                return
             message = from_json(bytes(self._buffer[_HEADER.size : end]))
             del self._buffer[:end]
             wanted = getattr(message, "fds", 0)
-            if wanted > len(self._fds):
+            if not isinstance(wanted, int) or not 0 <= wanted <= len(self._fds):
                 raise ProtocolError(f"{type(message).__name__} announces {wanted} descriptors, {len(self._fds)} came")
-            messages.append((message, [self._fds.popleft() for _ in range(wanted)]))
-        return messages
+            yield message, [self._fds.popleft() for _ in range(wanted)]
 
     def close(self) -> None:
         while self._fds:
@@ -64,6 +63,13 @@ class _Reader:
 def _frame(message: Any) -> bytes:
     raw = to_json(message)
     return _HEADER.pack(len(raw)) + raw
+
+
+def _read(sock: socket.socket) -> tuple[bytes, list[int]]:
+    data, fds, _, _ = socket.recv_fds(sock, _CHUNK, _MAX_FDS)
+    for fd in fds:
+        os.set_inheritable(fd, False)  # recv_fds takes flags, but does not pass MSG_CMSG_CLOEXEC on
+    return data, fds
 
 
 @contextlib.contextmanager
@@ -84,6 +90,7 @@ class Connection:
         self._send_lock = threading.Lock()
         self._reader = _Reader()
         self._ready: deque[tuple[Any, list[int]]] = deque()
+        self._broken: ProtocolError | None = None
 
     @classmethod
     def open(cls, path: Path, *, timeout: float) -> Connection:
@@ -110,11 +117,19 @@ class Connection:
             raise Closed(str(error)) from error
 
     def receive(self, *, timeout: float | None = None) -> tuple[Any, list[int]]:
-        """The next message and its descriptors. Raises TimeoutError after `timeout` seconds, `Closed` at the end."""
+        """The next message and its descriptors.
+
+        Raises:
+            TimeoutError: none came within `timeout` seconds.
+            Closed: the other side is gone.
+            ProtocolError: the other side sent something else, after which nothing can be understood any more.
+        """
         while not self._ready:
+            if self._broken:
+                raise self._broken
             self._sock.settimeout(timeout)
             try:
-                data, fds, _, _ = socket.recv_fds(self._sock, _CHUNK, _MAX_FDS)
+                data, fds = _read(self._sock)
             except TimeoutError:
                 raise
             except OSError as error:
@@ -124,7 +139,10 @@ class Connection:
                     self._sock.settimeout(None)
             if not data:
                 raise Closed("end of stream")
-            self._ready.extend(self._reader.feed(data, fds))
+            try:
+                self._ready.extend(self._reader.feed(data, fds))
+            except ProtocolError as error:
+                self._broken = error
         return self._ready.popleft()
 
     def close(self) -> None:
@@ -149,7 +167,7 @@ class AsyncConnection:
 
     def _on_readable(self) -> None:
         try:
-            data, fds, _, _ = socket.recv_fds(self._sock, _CHUNK, _MAX_FDS)
+            data, fds = _read(self._sock)
             if not data:
                 raise Closed("end of stream")
             for item in self._reader.feed(data, fds):
@@ -165,10 +183,21 @@ class AsyncConnection:
         frame = _frame(message)
         try:
             async with self._send_lock:
-                sent = socket.send_fds(self._sock, [frame], list(fds)) if fds else 0
+                sent = await self._send_fds(frame, fds) if fds else 0
                 await self._loop.sock_sendall(self._sock, memoryview(frame)[sent:])
         except OSError as error:
             raise Closed(str(error)) from error
+
+    async def _send_fds(self, frame: bytes, fds: Sequence[int]) -> int:
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                return socket.send_fds(self._sock, [frame], list(fds))
+            writable = asyncio.Event()
+            self._loop.add_writer(self._sock.fileno(), writable.set)
+            try:
+                await writable.wait()
+            finally:
+                self._loop.remove_writer(self._sock.fileno())
 
     async def receive(self) -> tuple[Any, list[int]]:
         """The next message and its descriptors. Raises `Closed` or `ProtocolError` at the end."""

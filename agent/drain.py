@@ -157,12 +157,12 @@ class Uploader:
 
     def _upload(self, drain: Drain, offset: int, size: int) -> None:
         name = f"{drain.folder}/part-{offset // drain.part_size:05d}.bin"
-        data = drain.arena.view[offset : offset + size]
         try:
             left = drain.deadline - time.monotonic()
             if left <= 0:
                 raise Unavailable(f"{name}: the deadline passed before its upload could start")
-            stored = self.store.create(name, data, timeout=min(left, _ATTEMPT_TIMEOUT_S))
+            with drain.arena.view[offset : offset + size] as data:
+                stored = self.store.create(name, data, timeout=min(left, _ATTEMPT_TIMEOUT_S))
         except Unavailable as error:
             if time.monotonic() >= drain.deadline:
                 self._fail(drain, error)
@@ -173,8 +173,6 @@ class Uploader:
         except Exception as error:  # noqa: BLE001 - a thread must hand every failure on, not die with it
             self._fail(drain, error)
             return
-        finally:
-            data.release()
         with self._ready:
             drain.parts.append(Part(name=name, offset=offset, size=size, crc32c=stored.crc32c))
             drain.uploaded += size

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _STACKS_S = 2.0
+_RECORD_S = 30.0
 
 
 async def await_end(agent: Agent, trainer: Trainer) -> Cause:
@@ -42,6 +43,10 @@ async def await_end(agent: Agent, trainer: Trainer) -> Cause:
             await trainer.stop(grace=0.0)
             task.result()
     if "ended" in ended and agent.complete:
+        if agent.window_open:  # training ended before the VM did: nothing is left to wait for, but the record
+            agent.power_off_seen.set()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(agent.window_closed), _RECORD_S)
         return "complete"
     if agent.window_open:
         return await asyncio.shield(agent.window_closed)

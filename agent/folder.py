@@ -11,6 +11,7 @@ import asyncio
 import os
 import shutil
 import signal
+import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,8 @@ def scan_folder(folder: Path) -> list[FolderFile]:
                 info = path.stat()
             except FileNotFoundError:
                 continue  # gone between listing and looking: the next scan will differ, and so we look again
+            if not stat.S_ISREG(info.st_mode):
+                continue  # opening a pipe would wait for its writer
             files.append(
                 FolderFile(
                     path.relative_to(folder).as_posix(), info.st_mode & 0o777, info.st_size, info.st_mtime_ns, offset
@@ -80,7 +83,7 @@ def write_folder(view: memoryview, files: list[dict[str, Any]], folder: Path) ->
     """Put a committed folder back, aside first and then renamed.
 
     Raises:
-        FolderError: the manifest names a path outside the folder, or the disk refuses.
+        FolderError: the manifest names a path outside the folder, or bytes it does not have, or the disk refuses.
     """
     aside = folder.with_name(folder.name + ".restoring")
     shutil.rmtree(aside, ignore_errors=True)
@@ -90,9 +93,12 @@ def write_folder(view: memoryview, files: list[dict[str, Any]], folder: Path) ->
             if not target.resolve().is_relative_to(aside.resolve()):
                 raise FolderError(f"the checkpoint names a file outside its folder: {file['path']!r}")
             target.parent.mkdir(parents=True, exist_ok=True)
+            content = view[file["offset"] : file["offset"] + file["size"]]
+            if len(content) != file["size"]:
+                raise FolderError(f"the checkpoint is too short for {file['path']!r}")
             with target.open("wb") as out:
-                out.write(view[file["offset"] : file["offset"] + file["size"]])
-            target.chmod(file["mode"])
+                out.write(content)
+            target.chmod(file["mode"] & 0o777)
         aside.mkdir(parents=True, exist_ok=True)
         if folder.exists():
             old = folder.with_name(folder.name + ".replaced")
@@ -157,10 +163,13 @@ class FolderLink:
         begun = time.monotonic()
         size = max(1, sum(file.size for file in files))
         arena = await asyncio.to_thread(Arena.create, size)
-        await asyncio.to_thread(copy_into, arena, self.folder, files)
-        if await asyncio.to_thread(scan_folder, self.folder) != files:
+        try:
+            await asyncio.to_thread(copy_into, arena, self.folder, files)
+            if await asyncio.to_thread(scan_folder, self.folder) != files:
+                raise FolderError("it changed while it was copied; the next save tries again")
+        except BaseException:
             arena.close()
-            raise FolderError("it changed while it was copied; the next save tries again")
+            raise
         saver = self._agent.saver
         step = max(saver.staged_step, saver.committed_step) + 1
         saver.share(0, [arena])

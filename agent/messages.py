@@ -234,5 +234,5 @@ def from_json(raw: bytes) -> Any:
     try:
         values = json.loads(raw)
         return _TYPES[values.pop("type")](**values)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ProtocolError(f"unreadable message ({error!r}): {raw[:200]!r}") from error

@@ -9,7 +9,8 @@ import structlog
 from agent.channel import AsyncConnection, Closed
 from agent.drill import answer_drill
 from agent.link import SocketLink
-from agent.messages import PROTOCOL, Drill, Hello, Refused, Welcome
+from agent.messages import PROTOCOL, Drill, Hello, ProtocolError, Refused, Welcome
+from agent.store import StoreError
 
 if TYPE_CHECKING:
     from agent.daemon import Agent
@@ -32,6 +33,8 @@ async def receive(agent: Agent, connection: AsyncConnection) -> None:
             await _serve_trainer(agent, message, connection)
     except Closed:
         return
+    except (ProtocolError, StoreError) as error:  # a trainer connects again, and says again what it had to say
+        log.error("connection_failed", error=str(error))
 
 
 def _refusal(agent: Agent, hello: Hello) -> str:

@@ -92,6 +92,7 @@ class Trainer:
         def on_end() -> None:
             loop.remove_reader(pidfd)
             os.close(pidfd)
+            self.signal(signal.SIGKILL)  # children that outlived it hold its GPU memory; its pid is still taken
             code = self._process.wait() if self._process else None
             killed = code in (-signal.SIGKILL, 137) and _oom_kill_count() > self._oom_kills
             if not self.ended.done():

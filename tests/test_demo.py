@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,11 +21,13 @@ def test_the_demo_loses_nothing_whatever_is_taken_away(tmp_path: Path) -> None:
     demo = subprocess.run(
         [sys.executable, "-m", "infra.local.demo", "--out", str(tmp_path / "demo")],
         cwd=ROOT,
+        env=os.environ | {"COLUMNS": "100"},
         capture_output=True,
         text=True,
         timeout=1100,
         check=False,
     )
+    (tmp_path / "demo.txt").write_text(demo.stdout)
     assert demo.returncode == 0, demo.stdout + demo.stderr
     summary = json.loads((tmp_path / "demo" / "summary.json").read_text())
     assert summary["identical"] is True
