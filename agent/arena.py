@@ -30,7 +30,7 @@ class Arena:
         self.fd = fd
         self.size = size
         self.map = mmap.mmap(fd, size)
-        with contextlib.suppress(OSError):  # where shmem_enabled is `advise`, the first touch is ten times faster
+        with contextlib.suppress(OSError):  # where shmem_enabled is `advise`, fewer page faults
             self.map.madvise(mmap.MADV_HUGEPAGE)
         self.view = memoryview(self.map)
 

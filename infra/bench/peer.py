@@ -57,7 +57,8 @@ def restore(training: Training, file: Path, blob: Blob) -> dict[str, float]:
         training.forget()
         begun = time.monotonic()
         training.load_state_dicts(torch.load(file, weights_only=True, mmap=mapped))
-        training.use()
+        if mapped:
+            training.use()  # nothing has been read until now
         phases[name] = time.monotonic() - begun
     return phases
 

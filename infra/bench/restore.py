@@ -2,9 +2,9 @@
 
 Ours: the agent's fetch (list, manifest, parts in parallel, each verified) into a new arena, and the trainer's copy out
 of it. The peer: one download by Google's client to a file, `torch.load(weights_only=True)` with mmap on or off as is
-faster, `load_state_dict`. Both end when every tensor was read and written once, as the next update will. For both the
-model is there and the optimizer has no state yet, as after a restart. The arena is new every time, so its first touch
-counts; what the two processes freed a try ago may be warm.
+faster, `load_state_dict`. With mmap nothing has been read by then, so there every tensor is read and written once, as
+the next update will. For both the model is there and the optimizer has no state yet, as after a restart. The arena is
+new every time, so its first touch counts; what the two processes freed a try ago may be warm.
 """
 
 from __future__ import annotations

@@ -64,7 +64,6 @@ class Hand:
         arena = Arena.adopt(recv_handle(self._orders))
         begun = time.monotonic()
         _load(arena, TrainState(self._training.model, self._training.optimizer, {}), values)
-        self._training.use()
         took = time.monotonic() - begun
         arena.close()
         return took

@@ -67,7 +67,9 @@ def main() -> int:
     facts: dict[str, Any] = {"seconds": seconds, "checkpoint_bytes": checkpoint_bytes, **sizes}
     (out / "summary.json").write_text(summary(rows, comparison, facts))
     view.conclude(rows, comparison)
-    view.console.print(f"{checkpoint_bytes / 1e6:.0f} MB of state; {seconds:.0f} s in all; {out / 'summary.json'}")
+    view.console.print(
+        f"{checkpoint_bytes / 1e6:.0f} MB of state; {seconds:.0f} s in all; {os.path.relpath(out / 'summary.json')}"
+    )
     return 0 if comparison.identical else 1
 
 
