@@ -27,7 +27,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_the_results_file_has_what_each_measurement_documents(results: dict[str, Any]) -> None:
-    assert set(results) == {"machine", "settings", "state", "peer_file", "targets", *NAMES}
+    assert set(results) == {"machine", "settings", "state", "peer", "targets", *NAMES}
     assert set(results["machine"]) >= {"date", "processor", "cores", "memory_gb", "kernel"}
     assert_documented(results["stall"], stall.Result)
     assert_documented(results["notice"], notice.Result)
@@ -56,7 +56,7 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
         storage.create_bucket(BUCKET)
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", storage.url)
         with running_rig(storage, tmp_path, size=SIZE) as rig:
-            rig.ask("choose_file", [tmp_path])
+            rig.ask("choose_way", [tmp_path])
             yield rig
 
 

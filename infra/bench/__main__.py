@@ -5,7 +5,8 @@
 The results file holds `machine` (what the figures depend on), `settings`, one entry for each measurement that ran
 (`stall`, `save` and `restore` with `unthrottled` and `throttled`, `notice`, `footprint`; the `Result` of each module
 says what is in it; `save.notice_to_committed_s` is of one real preemption at the end) and `targets` (name, value,
-bound, limit, unit, met). `state`: bytes and count of the tensors; `peer_file`: where torch.save was fastest.
+bound, limit, unit, met). `state`: bytes and count of the tensors; `peer`: where torch.save was fastest, and whether
+torch.load was with mmap.
 """
 
 from __future__ import annotations
@@ -102,7 +103,8 @@ def _with_rig(
     targets: list[Target] = []
     with running_rig(storage, folders[0], size=settings.size) as rig:
         results["state"] = rig.ask("tensors")
-        results["peer_file"] = "memory" if rig.ask("choose_file", folders).is_relative_to(_SHM) else "disk"
+        file, mapped = rig.ask("choose_way", folders)
+        results["peer"] = {"file": "memory" if file.is_relative_to(_SHM) else "disk", "mmap": mapped}
         for name, limits, warm_up in (("unthrottled", {}, 1), ("throttled", THROTTLED, 0)):
             storage.throttle(**limits)
             if "save" in settings.only:
@@ -110,7 +112,7 @@ def _with_rig(
                 saved = save.measure(rig, tries=settings.tries, warm_up=warm_up)
                 results.setdefault("save", {})[name] = saved
                 targets += save.targets(name, saved)
-                console.print(tables.save(name, saved, results["peer_file"]))
+                console.print(tables.save(name, saved, results["peer"]["file"]))
             if "restore" in settings.only:
                 console.print(f"restores, {name} ...", style="dim")
                 if "save" not in settings.only:

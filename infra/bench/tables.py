@@ -62,9 +62,8 @@ def restore(name: str, result: RestoreResult) -> Table:
     table.add_row("loaded", _seconds(result["load"]))
     table.add_row("both", _seconds(restored["ours"]), _rate(result["gigabytes_per_s"]))
     table.add_row("download to a file", _seconds(result["peer_download"]))
-    table.add_row("torch.load", _seconds(result["peer_load"]))
-    table.add_row("torch.load with mmap", _seconds(result["peer_load_mmap"]))
-    table.add_row("download + the faster load", _seconds(restored["peer"]), _rate(result["peer_gigabytes_per_s"]))
+    table.add_row("torch.load, load_state_dict", _seconds(result["peer_load"]))
+    table.add_row("both", _seconds(restored["peer"]), _rate(result["peer_gigabytes_per_s"]))
     table.add_row("", f"[bold]{restored['ratio']:.1f} times faster")
     return table
 

@@ -38,7 +38,7 @@ class Hand:
         self._bucket_url, self._run_id = bucket_url, run_id
         self._bucket = bucket_url.removeprefix("gs://").partition("/")[0]
         self._blob = peer.open_blob(os.environ["STORAGE_EMULATOR_HOST"], self._bucket, "peer/checkpoint.pt")
-        self._file = Path()
+        self._way = peer.Way(Path(), mapped=False)
         self.answers: dict[str, Callable[..., Any]] = {
             "tensors": self._count,
             "checksums": lambda: checksums(training.tensors()),
@@ -46,18 +46,18 @@ class Hand:
             "checksums_peer": lambda: checksums(training.tensors(peer.download(self._blob))),
             "forget": training.forget,
             "load": self._load,
-            "choose_file": self._choose_file,
-            "save_peer": lambda: peer.save(training, self._file, self._blob),
-            "restore_peer": lambda: peer.restore(training, self._file, self._blob),
+            "choose_way": self._choose_way,
+            "save_peer": lambda: peer.save(training, self._way, self._blob),
+            "restore_peer": lambda: peer.restore(training, self._way, self._blob),
         }
 
     def _count(self) -> dict[str, int]:
         tensors = self._training.tensors().values()
         return {"tensors": len(tensors), "bytes": sum(tensor.numel() * tensor.element_size() for tensor in tensors)}
 
-    def _choose_file(self, folders: list[Path]) -> Path:
-        self._file = peer.fastest_file(self._training, folders)
-        return self._file
+    def _choose_way(self, folders: list[Path]) -> tuple[Path, bool]:
+        self._way = peer.fastest_way(self._training, folders)
+        return self._way.file, self._way.mapped
 
     def _load(self, values: dict[str, Any]) -> float:
         """What the session does with the arena that the agent fetched into; its descriptor follows the order."""
