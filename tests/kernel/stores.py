@@ -1,0 +1,69 @@
+"""A real store, with a look at every operation and a hand on it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from agent.store import Buffer, Store, StoredObject
+
+T = TypeVar("T")
+Hook = Callable[[str, str], None]
+
+
+def nothing(operation: str, name: str) -> None:
+    """The hook that changes nothing."""
+
+
+@dataclass
+class Watched:
+    """Passes everything on to `store`. `before` and `after` see the operation and the name; raising ends it."""
+
+    store: Store
+    before: Hook = nothing
+    after: Hook = nothing
+    operations: list[tuple[str, str]] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.url = self.store.url
+
+    def names(self, prefix: str = "") -> set[str]:
+        return {entry.name for entry in self.store.list(prefix, timeout=10.0)}
+
+    def create(self, name: str, data: Buffer, *, timeout: float) -> StoredObject:
+        return self._do("create", name, lambda: self.store.create(name, data, timeout=timeout))
+
+    def replace(self, name: str, data: Buffer, *, timeout: float) -> StoredObject:
+        return self._do("replace", name, lambda: self.store.replace(name, data, timeout=timeout))
+
+    def read(self, name: str, *, timeout: float) -> bytes:
+        return self._do("read", name, lambda: self.store.read(name, timeout=timeout))
+
+    def read_into(self, name: str, into: memoryview, *, timeout: float) -> int:
+        return self._do("read", name, lambda: self.store.read_into(name, into, timeout=timeout))
+
+    def list(self, prefix: str = "", *, timeout: float) -> list[StoredObject]:
+        return self._do("list", prefix, lambda: self.store.list(prefix, timeout=timeout))
+
+    def copy(self, source: str, target: str, *, timeout: float) -> StoredObject:
+        return self._do("copy", target, lambda: self.store.copy(source, target, timeout=timeout))
+
+    def delete(self, name: str, *, timeout: float) -> None:
+        self._do("delete", name, lambda: self.store.delete(name, timeout=timeout))
+
+    def check(self, *, timeout: float) -> None:
+        self._do("check", "", lambda: self.store.check(timeout=timeout))
+
+    def warm(self, connections: int, *, timeout: float) -> None:
+        self._do("warm", "", lambda: self.store.warm(connections, timeout=timeout))
+
+    def _do(self, operation: str, name: str, call: Callable[[], T]) -> T:
+        self.before(operation, name)
+        with self._lock:
+            self.operations.append((operation, name))
+        result = call()
+        self.after(operation, name)
+        return result
