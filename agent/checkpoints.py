@@ -10,6 +10,8 @@ from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import structlog
+
 from agent.manifest import (
     MANIFEST,
     MILESTONES,
@@ -22,6 +24,7 @@ from agent.manifest import (
 )
 from agent.store import AlreadyExists, Corrupt, NotFound, Store
 
+log = structlog.get_logger()
 MILESTONE = "milestone"  # the reason of a checkpoint that is to be kept
 
 
@@ -97,8 +100,9 @@ class Checkpoints:
                         kept.append(self.keep_as_milestone(manifest, timeout=timeout))
                 except NewerFormatError:
                     raise
-                except (ManifestError, NotFound, Corrupt):
-                    continue  # a bad one can't be kept, and must not stand in the way of the others
+                except (ManifestError, NotFound, Corrupt, AlreadyExists) as error:
+                    # It can't be kept, and must not stand in the way of the others.
+                    log.error("checkpoint_bad", folder=entry.folder, step=entry.step, error=str(error))
         return kept
 
     def keep_as_milestone(self, manifest: Manifest, *, timeout: float) -> Entry:
@@ -122,10 +126,7 @@ class Checkpoints:
         ]
 
         def copy(pair: tuple[str, str]) -> None:
-            try:
-                self.store.copy(*pair, timeout=timeout)
-            except AlreadyExists:
-                return  # an earlier try got this far; its CRC is checked with the others at restore
+            self.store.copy(*pair, timeout=timeout)
 
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(copy, pairs))
