@@ -1,5 +1,6 @@
 """The run file: `load_run(path)` reads it, `RunConfig` is what it says."""
 
+from agent.config.cloud import Budget, Cloud
 from agent.config.describe import FieldDoc, describe_fields
 from agent.config.learning import Data, Model, Tokenizer, Training
 from agent.config.load import RunFileError, load_run
@@ -20,8 +21,10 @@ from agent.config.yaml_file import Mistake
 
 __all__ = [
     "Accelerators",
+    "Budget",
     "Cadence",
     "Checkpoint",
+    "Cloud",
     "Data",
     "FieldDoc",
     "Machine",

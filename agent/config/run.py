@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
+from agent.config.cloud import Cloud
 from agent.config.learning import Data, Model, Training
 from agent.config.machine import Machine
 from agent.config.refusal import Many, Refusal, Section
@@ -34,6 +35,9 @@ class RunConfig(Section):
 
     machine: Machine = Machine()
     """The machine that the run is to be given."""
+
+    cloud: Cloud | None = None
+    """Where the stacks build, and for whom. Default: null (required by `spot deploy` alone)."""
 
     stages: Many[Stage] = ()
     """Parts of the run, one after the other. Default: [] (the run is one part)."""

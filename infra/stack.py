@@ -1,0 +1,25 @@
+"""What every stack has: Google's provider with the run's labels, and its state in the operator's bucket."""
+
+from __future__ import annotations
+
+from cdktn import GcsBackend, TerraformStack
+from cdktn_provider_google.provider import GoogleProvider
+from constructs import Construct
+
+from infra.deployment import Deployment
+
+
+class GoogleStack(TerraformStack):
+    """A stack of one deployment. `state`: the prefix of its state below `spot-training/` in the state bucket."""
+
+    def __init__(self, scope: Construct, name: str, *, deployment: Deployment, state: str) -> None:
+        super().__init__(scope, name)
+        self.deployment = deployment
+        GcsBackend(self, bucket=deployment.state_bucket, prefix=f"spot-training/{state}")
+        GoogleProvider(
+            self,
+            "google",
+            project=deployment.project,
+            region=deployment.region,
+            default_labels=deployment.labels,
+        )
