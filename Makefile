@@ -12,6 +12,8 @@ MADE := $(VENV)/.made
 LOCKED := $(VENV)/.locked
 TORCHED := $(VENV)/.torch
 READY := $(VENV)/.ready
+# What only the cloud side needs: large, so that `make demo` and `make llm` do without.
+CLOUD := $(VENV)/.cloud
 
 # The choice of PyTorch stays until another one is made.
 INSTALLED_TORCH := $(file <$(TORCHED))
@@ -38,7 +40,7 @@ help: ## Show this
 	  '  make venv TORCH=./torch-2.13.0+cpu-cp311-cp311-linux_x86_64.whl' \
 	  'The choice stays until another one is made.'
 
-venv: $(READY) ## Install everything into .venv
+venv: $(CLOUD) ## Install everything into .venv
 
 demo: $(READY) ## Train, preempt, resume on the local cloud; prove that nothing was lost
 	@$(BIN)/python -m infra.local.demo
@@ -49,16 +51,16 @@ llm: $(READY) ## Train RUN on the local cloud
 bench: $(READY) ## Measure saving, restoring and noticing; write out/bench/results.json
 	@$(BIN)/python -m infra.bench
 
-test: $(READY) ## Run the fast tests
+test: $(CLOUD) ## Run the fast tests
 	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
-test-slow: $(READY) ## Run the reality tests, which take minutes
+test-slow: $(CLOUD) ## Run the reality tests, which take minutes
 	@$(BIN)/python -m pytest -m slow $(ARGS)
 
-test-all: $(READY) ## Run both
+test-all: $(CLOUD) ## Run both
 	@$(BIN)/python -m pytest $(ARGS)
 
-check: $(READY) ## Lint, format and types, without changing anything
+check: $(CLOUD) ## Lint, format and types, without changing anything
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
@@ -67,13 +69,17 @@ format: $(READY) ## Format, and fix what can be fixed
 	@$(BIN)/ruff check --fix-only
 	@$(BIN)/ruff format
 
-lock: $(MADE) ## Renew requirements.lock (some minutes)
+COMPILE = CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/pip-compile --quiet --upgrade --strip-extras --generate-hashes \
+  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options --unsafe-package torch
+
+lock: $(MADE) ## Renew the lock files (some minutes)
 	@$(PIP) install --quiet pip-tools
-	@CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/pip-compile --quiet --upgrade --strip-extras --generate-hashes \
-	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options --unsafe-package torch \
-	  --extra workloads --extra dev --output-file $(VENV)/new.lock pyproject.toml
+	@$(COMPILE) --extra workloads --extra dev --output-file $(VENV)/new.lock pyproject.toml
 	@sed '/^# WARNING/,$$d' $(VENV)/new.lock > requirements.lock
-	@! grep -nE '://|^-' requirements.lock || { echo 'requirements.lock names a host' >&2; exit 1; }
+	@$(COMPILE) --constraint requirements.lock --extra cloud --output-file $(VENV)/new.lock pyproject.toml
+	@sed '/^# WARNING/,$$d' $(VENV)/new.lock > requirements-cloud.lock
+	@rm $(VENV)/new.lock
+	@! grep -nE '://|^-' requirements*.lock || { echo 'a lock file names a host' >&2; exit 1; }
 
 clean: ## Remove .venv, caches and results
 	rm -rf $(VENV) out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -101,4 +107,9 @@ $(TORCHED): | $(LOCKED)
 
 $(READY): pyproject.toml $(LOCKED) $(TORCHED)
 	@$(PIP) install --quiet --no-build-isolation --no-deps --editable .
+	@touch $@
+
+$(CLOUD): requirements-cloud.lock $(READY)
+	@echo 'Installing requirements-cloud.lock into .venv'
+	@$(PIP) install --quiet --require-hashes -r requirements-cloud.lock
 	@touch $@
