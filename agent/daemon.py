@@ -207,7 +207,7 @@ class Agent:
         self.health.set_step(step)
         self.health.set_trainer(running=True, stepping=True)
         if boundary and self.resume and step > self.resume.step and "first_step" not in self.resume.phases_s:
-            self.resume.mark("first_step")
+            self.resume.mark_first_step(now_utc=utc_now())
             log.info("resumed", **{k: v for k, v in asdict(self.resume).items() if k not in ("at", "run_id")})
             self.spawn(self.record(self.resume))
         if boundary and not self.window_open and self.periodic.due():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
@@ -22,6 +24,9 @@ async def fetch_state(saver: Saver, resume: Resume) -> Staged | None:
     if snapshot and snapshot[1].step >= saver.committed_step:
         resume.source = "memory"
         staged = snapshot[1]
+        last = saver.last_commit
+        if last and last.step == staged.step:
+            resume.saved_utc = (datetime.now(UTC) - timedelta(seconds=time.monotonic() - last.staged_at)).isoformat()
     else:
         saver.share(0, [])  # what arenas hold is of no use any more, and what is fetched needs their memory
         fetched = await asyncio.to_thread(fetch_newest, saver.checkpoints, timeout=_FETCH_TIMEOUT_S)
@@ -32,7 +37,7 @@ async def fetch_state(saver: Saver, resume: Resume) -> Staged | None:
         staged = Staged(0, manifest.step, manifest.size, manifest.state, "cadence", 0.0)
         saver.hold(fetched.arena, staged)
         saver.committed_step = manifest.step
-        resume.source, resume.passed_over = "bucket", fetched.bad
+        resume.source, resume.passed_over, resume.saved_utc = "bucket", fetched.bad, manifest.created
     resume.step = staged.step
     resume.mark("fetched")
     saver.begin_attempt(resume.attempt, staged.step)

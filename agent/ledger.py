@@ -7,6 +7,7 @@ agent's start) on one monotonic clock; wall-clock times join the two across VMs.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import time
@@ -64,7 +65,8 @@ class Incident:
 class Resume:
     """How the run came back: `phases_s` maps claimed, fetched, trainer_started, connected, restored, first_step to
     seconds since `at`, the start of this attempt. `source`: bucket, memory (a snapshot that outlived its trainer) or
-    scratch. `passed_over`: newer checkpoints that were bad."""
+    scratch. `passed_over`: newer checkpoints that were bad. `saved_utc`: when the state it came from was saved, and
+    `lost_s` the seconds from then to the first step: all that the interruption cost, the VM's absence included."""
 
     run_id: str
     attempt: int
@@ -75,9 +77,20 @@ class Resume:
     step: int = 0
     passed_over: list[str] = field(default_factory=list)
     phases_s: dict[str, float] = field(default_factory=dict)
+    saved_utc: str | None = None
+    lost_s: float | None = None
 
     def mark(self, phase: str, at: float | None = None) -> None:
         self.phases_s.setdefault(phase, round((time.monotonic() if at is None else at) - self.at, 6))
+
+    def mark_first_step(self, *, now_utc: str) -> None:
+        """The run is past where it was; clocks of two VMs may differ by less than there is to measure."""
+        self.mark("first_step")
+        with contextlib.suppress(
+            TypeError, ValueError
+        ):  # a checkpoint with no date, or an odd one, loses only a figure
+            gone = datetime.fromisoformat(now_utc) - datetime.fromisoformat(self.saved_utc or "")
+            self.lost_s = round(max(0.0, gone.total_seconds()), 3)
 
 
 def write_record(store: Store, record: Incident | Resume, *, timeout: float) -> str:

@@ -1,0 +1,1 @@
+"""What the operator sees of a run without logging in: figures, a dashboard, alerts, a budget."""
