@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -23,6 +24,7 @@ from agent.config import (
     format_seconds,
     load_run,
     parse_seconds,
+    run_file_text,
 )
 from agent.config.units import parse_cadence
 
@@ -153,6 +155,60 @@ def test_a_stage_changes_only_what_it_names_of_the_machine(tmp_path: Path) -> No
     machine = run.machine_for(stage)
     assert (machine.provisioning, machine.notice) == ("standard", 0)
     assert (machine.type, machine.zones) == ("a2-highgpu-1g", ("us-central1-a",))
+
+
+def test_experiments_are_whole_runs_that_differ_in_the_grids_values(tmp_path: Path) -> None:
+    grid = "ablations: {grid: {training.learning_rate: [1e-4, 3e-5], training.seed: [1, 2], workload.env.A: [x]}}\n"
+    run = load(tmp_path, MINIMAL + "training: {max_steps: 500}\n" + grid)
+    experiments = run.experiments()
+    assert [(one.training.learning_rate, one.training.seed) for one in experiments] == [
+        (1e-4, 1),
+        (1e-4, 2),
+        (3e-5, 1),
+        (3e-5, 2),
+    ]
+    for one in experiments:
+        assert (one.training.max_steps, one.workload.env, one.ablations) == (500, {"A": "x"}, None)
+        assert one.checkpoint == run.checkpoint
+    assert run.workload.env == {}
+
+
+def test_a_longer_grid_renames_no_experiment(tmp_path: Path) -> None:
+    short = load(tmp_path, MINIMAL + "ablations: {grid: {training.seed: [1], model.name: [aa/bb]}}\n").experiments()
+    text = MINIMAL + f"ablations: {{grid: {{training.seed: [0, 1], model.name: [aa/bb, cc/{'d' * 60}]}}}}\n"
+    names = [one.run_id for one in load(tmp_path, text).experiments()]
+    assert names[2] == short[0].run_id == "tiny-seed-1-name-aa-bb"
+    assert len(set(names)) == 4
+    assert max(map(len, names)) <= 40
+
+
+def test_several_vms_stay_together_and_one_may_move(tmp_path: Path) -> None:
+    assert load(tmp_path, MINIMAL).machine.placement == "any"
+    gang = "training: {global_batch: 32}\nmachine: {vms: 2}\n"
+    assert load(tmp_path, MINIMAL + gang).machine.placement == "any_single_zone"
+
+
+def test_a_stage_of_another_type_has_not_the_runs_alternatives(tmp_path: Path) -> None:
+    run = load(tmp_path, MINIMAL + "machine: {type: g2-standard-8, alternatives: [g2-standard-12]}\n")
+    other = Stage(name="polish", steps=1, machine=StageMachine.model_validate({"type": "a2-highgpu-1g"}))
+    assert run.machine_for(other).alternatives == ()
+
+
+@pytest.mark.parametrize("file", sorted(ROOT.glob("workloads/**/*.yaml")), ids=lambda file: str(file.relative_to(ROOT)))
+def test_a_run_that_is_written_reads_back_as_the_same(file: Path, tmp_path: Path) -> None:
+    run = load_run(file)
+    assert load(tmp_path, run_file_text(run)) == run
+
+
+@given(st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufeff\ufffe\uffff"), max_size=20))
+@example("1e-4")
+@example("on")
+@example("1:30")
+@example("null")
+def test_any_text_that_is_written_reads_back_as_the_same(text: str) -> None:
+    run = RunConfig.model_validate(yaml.safe_load(MINIMAL) | {"workload": {"env": {"A": text, "B": text}}})
+    with tempfile.TemporaryDirectory() as folder:
+        assert load(Path(folder), run_file_text(run)) == run
 
 
 # --- what is refused ---

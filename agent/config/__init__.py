@@ -1,5 +1,6 @@
 """The run file: `load_run(path)` reads it, `RunConfig` is what it says."""
 
+from agent.config.ablations import Ablations
 from agent.config.cloud import Budget, Cloud
 from agent.config.describe import FieldDoc, describe_fields
 from agent.config.learning import Data, Model, Tokenizer, Training
@@ -17,9 +18,11 @@ from agent.config.sections import (
     Workload,
 )
 from agent.config.units import Cadence, format_seconds, parse_seconds
+from agent.config.write import run_file_text
 from agent.config.yaml_file import Mistake
 
 __all__ = [
+    "Ablations",
     "Accelerators",
     "Budget",
     "Cadence",
@@ -46,4 +49,5 @@ __all__ = [
     "format_seconds",
     "load_run",
     "parse_seconds",
+    "run_file_text",
 ]

@@ -7,37 +7,24 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from agent.config.machine_types import (
+    BUILT_IN_GPUS,
+    BUILT_IN_LOCAL_SSDS,
+    FAMILIES_WITH_GPUS,
+    N1_GPUS,
+    can_add_local_ssds,
+    local_ssds_to_add,
+    types_with,
+)
 from agent.config.refusal import Many, Refusal, Section
 from agent.config.units import Seconds, format_seconds, written
 
-BUILT_IN_GPUS: dict[str, tuple[str, int]] = {
-    **{f"a2-highgpu-{n}g": ("nvidia-tesla-a100", n) for n in (1, 2, 4, 8)},
-    "a2-megagpu-16g": ("nvidia-tesla-a100", 16),
-    **{f"a2-ultragpu-{n}g": ("nvidia-a100-80gb", n) for n in (1, 2, 4, 8)},
-    **{f"a3-highgpu-{n}g": ("nvidia-h100-80gb", n) for n in (1, 2, 4, 8)},
-    "a3-megagpu-8g": ("nvidia-h100-mega-80gb", 8),
-    "a3-ultragpu-8g": ("nvidia-h200-141gb", 8),
-    "a4-highgpu-8g": ("nvidia-b200", 8),
-    **{f"g2-standard-{cpus}": ("nvidia-l4", 1) for cpus in (4, 8, 12, 16, 32)},
-    "g2-standard-24": ("nvidia-l4", 2),
-    "g2-standard-48": ("nvidia-l4", 4),
-    "g2-standard-96": ("nvidia-l4", 8),
-}
-"""Machine types that come with their GPUs: (accelerator type, count)."""
-
-N1_GPUS: dict[str, tuple[int, ...]] = {
-    "nvidia-tesla-t4": (1, 2, 4),
-    "nvidia-tesla-p4": (1, 2, 4),
-    "nvidia-tesla-p100": (1, 2, 4),
-    "nvidia-tesla-v100": (1, 2, 4, 8),
-}
-"""GPUs that are attached to N1 machines, and how many of them a VM can have."""
-
-_FAMILIES_WITH_GPUS = ("a2-", "a3-", "a4-", "g2-")
 NOTICES = (0.0, 120.0)
+SPOT_WINDOW = 30.0
 MAX_RUN_DURATION = (30.0, 120 * 86400.0)
 
 GpuCount = Annotated[int, Field(ge=1, le=16)]
+Spread = Literal["any", "balanced", "even", "any_single_zone"]
 
 
 class Accelerators(Section):
@@ -68,6 +55,15 @@ class Machine(Section):
     zones: Many[str] = ()
     """Zones of the region to look for machines in. Default: [] (all zones of the region)."""
 
+    spread: Spread | None = None
+    """Which of the zones VMs go to: `any` that has machines, `balanced` as far as there are machines, `even` even if
+    that means to wait, `any_single_zone` one for all. Default: null (`any` for one VM, which may come back in another
+    zone; `any_single_zone` for several, which talk to each other and come back in the zone they are in)."""
+
+    alternatives: Many[str] = ()
+    """Other machine types that will do, the preferred one first; each with the same GPUs as machine.type, for which
+    it is a stand-in where there is none to be had. Default: []."""
+
     notice: Seconds = written("0 s")
     """How long before the shutdown a Spot VM learns of it: "0 s" or "120 s". Unit: duration. Default: 0 s."""
 
@@ -76,7 +72,7 @@ class Machine(Section):
     Write less only to be more careful. Unit: duration. Default: 30 s."""
 
     local_ssd: int = Field(default=0, ge=0, le=32)
-    """Local SSDs of 375 GB to add per VM. Unit: disks. Default: 0."""
+    """Local SSDs of 375 GB to add per VM; A2 Ultra, A3 and A4 types come with theirs. Unit: disks. Default: 0."""
 
     vms: int = Field(default=1, ge=1, le=1000)
     """VMs that train the run together. Unit: VMs. Default: 1."""
@@ -87,13 +83,24 @@ class Machine(Section):
     @property
     def gpus(self) -> Accelerators | None:
         """The GPUs of one VM: those asked for, else those that the type comes with; None without a GPU."""
-        if self.accelerators is not None or self.type not in BUILT_IN_GPUS:
-            return self.accelerators
-        kind, count = BUILT_IN_GPUS[self.type]
+        return self._gpus_of(self.type)
+
+    @property
+    def placement(self) -> Spread:
+        """`spread`, or what suits this number of VMs."""
+        return self.spread or ("any" if self.vms == 1 else "any_single_zone")
+
+    def _gpus_of(self, machine_type: str) -> Accelerators | None:
+        if self.accelerators is not None or machine_type not in BUILT_IN_GPUS:
+            return self.accelerators if machine_type.startswith("n1-") or machine_type == self.type else None
+        kind, count = BUILT_IN_GPUS[machine_type]
         return Accelerators(type=kind, count=count)
 
     def refusals(self) -> Iterator[Refusal]:
         yield from self._refused_gpus()
+        yield from self._refused_spread()
+        yield from self._refused_alternatives()
+        yield from self._refused_local_ssd()
         for place, zone in enumerate(self.zones):
             if not re.fullmatch(rf"{self.region}-[a-z]", zone):
                 letter = zone.rpartition("-")[2] if re.fullmatch(r".+-[a-z]", zone) else "a"
@@ -114,12 +121,79 @@ class Machine(Section):
                 "only Spot VMs get a notice of preemption, and provisioning is standard",
                 'write notice: "0 s", or provisioning: spot',
             )
+        if self.provisioning == "spot" and self.shutdown_window > SPOT_WINDOW:
+            yield Refusal(
+                ("shutdown_window",),
+                f"the power of a Spot VM is cut {SPOT_WINDOW:g} s after the shutdown signal, not "
+                f"{format_seconds(self.shutdown_window)}",
+                'write "30 s" or less; for more time write notice: "120 s"',
+            )
         low, high = MAX_RUN_DURATION
         if self.max_run_duration is not None and not low <= self.max_run_duration <= high:
             yield Refusal(
                 ("max_run_duration",),
                 f"Compute Engine can't limit a VM to {format_seconds(self.max_run_duration)}",
                 f"write a duration from {format_seconds(low)} to {format_seconds(high)}, or leave it out",
+            )
+
+    def _refused_spread(self) -> Iterator[Refusal]:
+        if self.spread is None:
+            return
+        if len(self.zones) == 1:
+            yield Refusal(
+                ("spread",), f"there is only {self.zones[0]} to be in", "leave out spread, or list more machine.zones"
+            )
+        elif self.vms == 1 and self.spread in ("even", "any_single_zone"):
+            yield Refusal(
+                ("spread",),
+                f"with {self.spread} a VM that was taken away may come back in its own zone only",
+                "write spread: any, or leave it out",
+            )
+
+    def _refused_alternatives(self) -> Iterator[Refusal]:
+        mine = self.gpus
+        for place, other in enumerate(self.alternatives):
+            theirs = self._gpus_of(other)
+            if other == self.type or other in self.alternatives[:place]:
+                yield Refusal(("alternatives", place), f"{other} is listed already", "leave it out")
+            elif other.startswith(FAMILIES_WITH_GPUS) and other not in BUILT_IN_GPUS:
+                close = difflib.get_close_matches(other, BUILT_IN_GPUS, n=1, cutoff=0)[0]
+                yield Refusal(("alternatives", place), f"there is no machine type {other}", f"did you mean {close}?")
+            elif theirs != mine:
+                same = types_with(mine.type, mine.count).split(" or ") if mine else []
+                fitting = " or ".join(name for name in same if name not in ("", self.type))
+                yield Refusal(
+                    ("alternatives", place),
+                    f"{other} has {_counted(theirs)}, {self.type} has {_counted(mine)}: on other GPUs the run would "
+                    "not go on bit for bit",
+                    f"write {fitting}" if fitting else "leave it out",
+                )
+            elif self.local_ssd and not can_add_local_ssds(other, self.local_ssd):
+                yield Refusal(
+                    ("alternatives", place),
+                    f"{other} can't be given {self.local_ssd} local SSDs, as {self.type} is",
+                    "leave it out, or write another machine.local_ssd",
+                )
+        if self.alternatives and self.spread == "even":
+            yield Refusal(
+                ("spread",),
+                "a group that is even can't choose among machine types (instance flexibility)",
+                "write spread: balanced, or leave out alternatives",
+            )
+
+    def _refused_local_ssd(self) -> Iterator[Refusal]:
+        if not self.local_ssd or can_add_local_ssds(self.type, self.local_ssd):
+            return
+        choices, own = local_ssds_to_add(self.type), BUILT_IN_LOCAL_SSDS.get(self.type)
+        if own is not None:
+            yield Refusal(("local_ssd",), f"{self.type} comes with its {own} local SSDs", "leave it out")
+        elif not choices:
+            yield Refusal(("local_ssd",), f"{self.type} can't have local SSDs", "write 0, or another machine.type")
+        else:
+            yield Refusal(
+                ("local_ssd",),
+                f"{self.type} can't have {self.local_ssd} local SSDs",
+                f"write 0 or {', '.join(map(str, choices))}",
             )
 
     def _refused_gpus(self) -> Iterator[Refusal]:
@@ -129,7 +203,7 @@ class Machine(Section):
             if asked is None:
                 return
             if asked.type != kind:
-                fitting = _types_with(asked)
+                fitting = types_with(asked.type, asked.count)
                 yield Refusal(
                     ("accelerators", "type"),
                     f"{self.type} comes with {kind}, not with {asked.type}",
@@ -141,20 +215,21 @@ class Machine(Section):
                 yield Refusal(
                     ("accelerators", "count"),
                     f"{self.type} has {count} GPUs, not {asked.count}",
-                    f"leave out accelerators, or write machine.type: {_types_with(asked) or self.type}",
+                    "leave out accelerators, or write machine.type: "
+                    f"{types_with(asked.type, asked.count) or self.type}",
                 )
-        elif self.type.startswith(_FAMILIES_WITH_GPUS):
+        elif self.type.startswith(FAMILIES_WITH_GPUS):
             close = difflib.get_close_matches(self.type, BUILT_IN_GPUS, n=1, cutoff=0)[0]
             yield Refusal(("type",), f"there is no machine type {self.type}", f"did you mean {close}?")
         elif asked is not None and not self.type.startswith("n1-"):
-            fitting = _types_with(asked)
+            fitting = types_with(asked.type, asked.count)
             yield Refusal(
                 ("accelerators",),
                 f"GPUs can't be attached to {self.type}",
                 f"write machine.type: {fitting}" if fitting else "write an n1- machine type, or leave out accelerators",
             )
         elif asked is not None and asked.type not in N1_GPUS:
-            fitting = _types_with(asked)
+            fitting = types_with(asked.type, asked.count)
             yield Refusal(
                 ("accelerators", "type"),
                 f"{asked.type} can't be attached to an N1 machine",
@@ -168,10 +243,8 @@ class Machine(Section):
             )
 
 
-def _types_with(gpus: Accelerators) -> str:
-    """The machine types that come with these GPUs: with this many, or, when there is none, with any number."""
-    exact = [name for name, built_in in BUILT_IN_GPUS.items() if built_in == (gpus.type, gpus.count)]
-    return " or ".join(exact or [name for name, (kind, _) in BUILT_IN_GPUS.items() if kind == gpus.type])
+def _counted(gpus: Accelerators | None) -> str:
+    return f"{gpus.count} x {gpus.type}" if gpus else "no GPU"
 
 
 class StageMachine(Section):
@@ -185,6 +258,12 @@ class StageMachine(Section):
 
     provisioning: Literal["spot", "standard"] | None = None
     """As machine.provisioning. Default: null (the run's)."""
+
+    alternatives: Many[str] | None = None
+    """As machine.alternatives. Default: null (the run's, or none where the stage has its own type)."""
+
+    spread: Spread | None = None
+    """As machine.spread. Default: null (the run's)."""
 
     notice: Seconds | None = None
     """As machine.notice. Unit: duration. Default: null (the run's)."""

@@ -48,5 +48,8 @@ class Section(BaseModel):
 
 def _value_at(value: Any, where: tuple[str | int, ...]) -> Any:
     for key in where:
-        value = value[key] if isinstance(key, int) else getattr(value, key, None)
+        if isinstance(value, dict):
+            value = value.get(key)
+        else:
+            value = value[key] if isinstance(key, int) else getattr(value, key, None)
     return value

@@ -5,11 +5,15 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
+from agent.config.ablations import Ablations, Point
 from agent.config.cloud import Cloud
 from agent.config.learning import Data, Model, Training
 from agent.config.machine import Machine
 from agent.config.refusal import Many, Refusal, Section
 from agent.config.sections import Checkpoint, PriceCap, Stage, Supervision, Tracking, Workload
+
+_OF_THE_TYPE: dict[str, Any] = {"accelerators": None, "alternatives": []}
+"""Keys of a machine that say nothing of a machine of another type."""
 
 
 class RunConfig(Section):
@@ -42,6 +46,9 @@ class RunConfig(Section):
     stages: Many[Stage] = ()
     """Parts of the run, one after the other. Default: [] (the run is one part)."""
 
+    ablations: Ablations | None = None
+    """Experiments that are trained instead of the run as it stands. Default: null (none)."""
+
     price_cap: PriceCap | None = None
     """What the run may cost per hour. Default: null (anything)."""
 
@@ -56,9 +63,16 @@ class RunConfig(Section):
         if stage.machine is None:
             return self.machine
         merged = self.machine.model_dump(mode="json") | stage.machine.model_dump(mode="json", exclude_unset=True)
-        if stage.machine.type is not None and "accelerators" not in stage.machine.model_fields_set:
-            merged["accelerators"] = None
+        if stage.machine.type is not None:
+            merged |= {key: empty for key, empty in _OF_THE_TYPE.items() if key not in stage.machine.model_fields_set}
         return Machine.model_validate(merged)
+
+    def experiments(self) -> tuple["RunConfig", ...]:
+        """The runs that the ablations ask for, each whole; () without ablations."""
+        if self.ablations is None:
+            return ()
+        data = self.model_dump(mode="json", exclude_unset=True)
+        return tuple(RunConfig.model_validate(point.changed(data)) for point in self.ablations.points())
 
     def refusals(self) -> Iterator[Refusal]:
         if self.workload.kind == "command":
@@ -67,6 +81,7 @@ class RunConfig(Section):
             yield from self._refused_for_a_trainer()
         yield from self._refused_cadences()
         yield from self._refused_stages()
+        yield from self._refused_ablations()
 
     def _refused_for_a_command(self) -> Iterator[Refusal]:
         for key in ("model", "data", "training", "stages"):
@@ -152,6 +167,54 @@ class RunConfig(Section):
                     given: dict[str, Any] = mistake.get("ctx", {})
                     where = ("stages", place, "machine", *mistake["loc"])
                     yield Refusal(where, given.get("reason", mistake["msg"]), given.get("fix", "see machine"))
+
+    def _refused_ablations(self) -> Iterator[Refusal]:
+        if self.ablations is None:
+            return
+        if self.stages:
+            yield Refusal(("ablations",), "an experiment has one machine, and no stages", "leave out stages")
+        if self.machine.vms > 1:
+            yield Refusal(("ablations",), "an experiment has one VM", "write machine.vms: 1")
+        data = self.model_dump(mode="json", exclude_unset=True)
+        named: dict[str, Point] = {}
+        told: set[tuple[Any, ...]] = set()
+        for point in self.ablations.points():
+            name = point.name(self.run_id)
+            if name in named:
+                yield Refusal(
+                    ("ablations", "grid"),
+                    f"two experiments would be called {name}: {named[name].values} and {point.values}",
+                    "write values that differ in letters or digits",
+                )
+            named[name] = point
+            try:
+                RunConfig.model_validate(point.changed(data))
+            except ValidationError as error:
+                for mistake in error.errors(include_url=False):
+                    refusal = _refused_experiment(point, mistake)
+                    follows = mistake["type"] == "default_factory_not_called"
+                    if not follows and (refusal.where, mistake["loc"]) not in told:  # once, not for each combination
+                        told.add((refusal.where, mistake["loc"]))
+                        yield refusal
+
+
+def _refused_experiment(point: Point, mistake: Any) -> Refusal:
+    """What is wrong with one experiment, told at the grid's value that it comes from."""
+    path = ".".join(str(key) for key in mistake["loc"])
+    at = next(
+        (key for key in point.values if path == key or path.startswith(f"{key}.") or key.startswith(f"{path}.")), None
+    )
+    where: tuple[str | int, ...] = ("ablations", "grid") if at is None else ("ablations", "grid", at, point.places[at])
+    given: dict[str, Any] = mistake.get("ctx", {})
+    if mistake["type"] == "extra_forbidden":
+        return Refusal(where[:3], f"there is no key {path}", "write a key of the run file, with dots between its parts")
+    about = f"{path}: " if path and path != at else ""
+    together = ", ".join(f"{key}: {value}" for key, value in point.values.items())
+    return Refusal(
+        where,
+        f"with {together}, {about}{given.get('reason', mistake['msg'])}",
+        given.get("fix", f"write a value that {path} can have"),
+    )
 
 
 def _refused_model_for_data(config: dict[str, Any], data: Data) -> Iterator[Refusal]:

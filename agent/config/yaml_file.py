@@ -34,7 +34,7 @@ class YamlFile:
         self.mistakes: list[Mistake] = []
         self.data: dict[str, Any] | None = None
         try:
-            node = _Loader(_read_text(path)).get_single_node()
+            node = Loader(_read_text(path)).get_single_node()
             data = self._read(node, ()) if node is not None else None
         except _Unreadable as error:
             self.mistakes.append(Mistake(0, "", *error.args))
@@ -120,7 +120,7 @@ def _read_text(path: Path) -> str:
         raise _Unreadable("it is not UTF-8 text", "save it as UTF-8") from None
 
 
-class _Loader(yaml.SafeLoader):
+class Loader(yaml.SafeLoader):
     """YAML 1.2's plain values (3e-4 is a number; `on` and 1:30 are texts), and no anchors."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012, the class attribute that PyYAML looks up
@@ -139,4 +139,4 @@ for _tag, _pattern, _first in (
     ("int", r"[-+]?[0-9]+$", list("-+0123456789")),
     ("float", r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$", list("-+.0123456789")),
 ):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
+    Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)

@@ -36,7 +36,7 @@ model: {{config: {{model_type: qwen3}}}}
 data: {{source: stdlib, tokenizer: {{train_vocab_size: 512}}}}
 training: {{global_batch: 8, micro_batch: 8, max_steps: 1000000}}
 checkpoint: {{bucket: "gs://{BUCKET}", every: "1000000 steps", keep: 1}}
-machine: {{shutdown_window: "120 s"}}
+machine: {{provisioning: standard, shutdown_window: "120 s"}}
 # Freed tensors stay with the trainer, so that neither side's next ones depend on how fast the host gives memory.
 workload: {{env: {{MALLOC_TRIM_THRESHOLD_: "{1 << 40}", MALLOC_MMAP_THRESHOLD_: "{32 << 20}"}}}}
 """
