@@ -1,0 +1,79 @@
+"""Continuous integration: one repository, one branch, no key, and no way to more."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from agent.config import load_run
+from infra.deployment import Deployment
+
+RUN = """
+run_id: deployed
+workload: {kind: command, command: [./train.sh], checkpoint_dir: /var/lib/train}
+checkpoint: {bucket: gs://some-bucket/runs, every: 10 min}
+cloud:
+  project: some-project
+  github: Some-Owner/spot.training
+  budget: {monthly_usd: 700, billing_account: 012345-6789AB-CDEF01}
+"""
+
+
+@pytest.fixture(scope="module")
+def resources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    import infra.node  # noqa: F401, I001, before the bindings
+    from cdktn import App
+
+    from infra.continuous_integration.stack import ContinuousIntegrationStack
+
+    folder = tmp_path_factory.mktemp("ci")
+    (folder / "run.yaml").write_text(RUN)
+    deployment = Deployment.of(load_run(folder / "run.yaml"))
+    app = App(outdir=str(folder / "out"))
+    ContinuousIntegrationStack(
+        app, "continuous-integration", deployment=deployment, repository="Some-Owner/spot.training"
+    )
+    app.synth()
+    found: dict[str, Any] = json.loads((folder / "out/stacks/continuous-integration/cdk.tf.json").read_text())
+    return found["resource"]  # type: ignore[no-any-return]
+
+
+def test_only_the_main_branch_of_one_repository_is_trusted(resources: dict[str, Any]) -> None:
+    (provider,) = resources["google_iam_workload_identity_pool_provider"].values()
+    condition = provider["attribute_condition"]
+    assert condition == "assertion.repository == 'Some-Owner/spot.training' && assertion.ref == 'refs/heads/main'"
+    assert provider["oidc"] == {"issuer_uri": "https://token.actions.githubusercontent.com"}
+    # What the binding asks for must be mapped from the token, or it never matches.
+    assert provider["attribute_mapping"]["attribute.repository"] == "assertion.repository"
+    (binding,) = resources["google_service_account_iam_member"].values()
+    assert binding["role"] == "roles/iam.workloadIdentityUser"
+    assert binding["member"].endswith("/attribute.repository/Some-Owner/spot.training")
+    assert binding["member"].startswith("principalSet://iam.googleapis.com/${google_iam_workload_identity_pool.pool.")
+    assert "*" not in condition + binding["member"]
+
+
+def test_the_pool_has_a_name_that_google_takes(resources: dict[str, Any]) -> None:
+    (pool,) = resources["google_iam_workload_identity_pool"].values()
+    assert re.fullmatch(r"[a-z0-9-]{4,32}", pool["workload_identity_pool_id"])
+    assert not pool["workload_identity_pool_id"].startswith("gcp-")
+
+
+def test_there_is_no_key(resources: dict[str, Any]) -> None:
+    assert [kind for kind in resources if "key" in kind] == []
+
+
+def test_the_identity_can_not_give_itself_more(resources: dict[str, Any]) -> None:
+    members = resources["google_project_iam_member"].values()
+    roles = {member["role"] for member in members}
+    assert (
+        roles & {"roles/owner", "roles/editor", "roles/iam.securityAdmin", "roles/iam.workloadIdentityPoolAdmin"}
+        == set()
+    )
+    granting = [member for member in members if member["role"] == "roles/resourcemanager.projectIamAdmin"]
+    (granted,) = [member["condition"]["expression"] for member in granting]
+    allowed = set(re.findall(r"'(roles/[\w.]+)'", granted))
+    assert "hasOnly" in granted
+    assert allowed & roles == set(), "it could hand itself, or anybody, a role of its own"
