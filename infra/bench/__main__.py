@@ -25,6 +25,7 @@ from rich.console import Console
 
 from infra.bench import footprint, notice, restore, save, stall, tables
 from infra.bench.figures import BenchError, Target, machine_facts
+from infra.bench.memory import huge_pages
 from infra.bench.rig import BUCKET, running_rig
 from infra.local.fleet import FleetError
 from infra.local.storage.control import StorageControl, running_storage
@@ -149,7 +150,8 @@ def main() -> None:
     options = parser.parse_args()
     settings = Settings(size=int(options.size_gb * 1e9), tries=options.tries, only=tuple(options.only or default.only))
     try:
-        run(settings, options.out, Console())
+        with huge_pages():
+            run(settings, options.out, Console())
     except (BenchError, FleetError) as error:
         sys.exit(f"bench: {error}")
 

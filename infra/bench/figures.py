@@ -14,6 +14,8 @@ from typing import Any, Literal, TypedDict
 
 import psutil
 
+from infra.bench.memory import huge_pages_allowed
+
 
 class BenchError(Exception):
     """A measurement could not be made, or what it measured was not right."""
@@ -77,7 +79,7 @@ def compare(ours: Sequence[float], peer: Sequence[float]) -> Comparison:
     return Comparison(ours=spread(ours), peer=spread(peer), ratio=round(ratio, 2))
 
 
-def machine_facts() -> dict[str, str | int | float]:
+def machine_facts() -> dict[str, str | int | float | bool]:
     """What the figures depend on."""
     names = [line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")]
     return {
@@ -87,6 +89,7 @@ def machine_facts() -> dict[str, str | int | float]:
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "load_before": round(os.getloadavg()[0], 2),
         "kernel": f"{platform.system()} {platform.release()}",
+        "arenas_in_huge_pages": huge_pages_allowed(),
         "python": platform.python_version(),
         "torch": version("torch"),
         "google_cloud_storage": version("google-cloud-storage"),

@@ -17,7 +17,12 @@ from infra.bench.stall import Result as StallResult
 def machine(facts: dict[str, Any]) -> str:
     return (
         f"{facts['date']}: {facts['processor']}, {facts['cores']} cores, {facts['memory_gb']} GB, {facts['kernel']}, "
-        f"torch {facts['torch']}, load {facts['load_before']}"
+        f"torch {facts['torch']}, load {facts['load_before']}, "
+        + (
+            "arenas in huge pages"
+            if facts["arenas_in_huge_pages"]
+            else "arenas in small pages: root measures as a VM has it"
+        )
     )
 
 
