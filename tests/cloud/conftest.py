@@ -1,0 +1,39 @@
+"""Each example run file is synthesized once, when the first test asks for it.
+
+def test_...(synthesized: Synthesize) -> None:
+    fleet = synthesized("production").stacks["fleet"]
+    (template,) = fleet["resource"]["google_compute_instance_template"].values()
+
+def test_...(example: Synthesized) -> None:  # runs for every example
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import pytest
+
+from tests.cloud.examples import EXAMPLES, Synthesized, synthesize_example
+
+pytest.importorskip("cdktn_provider_google", reason="the extra `cloud` is not installed")
+
+Synthesize = Callable[[str], Synthesized]
+"""From an example's name, the run file's without .yaml, to its stacks."""
+
+
+@pytest.fixture(scope="session")
+def synthesized(tmp_path_factory: pytest.TempPathFactory) -> Synthesize:
+    """Any example by name."""
+
+    @functools.cache
+    def once(name: str) -> Synthesized:
+        return synthesize_example(name, out=tmp_path_factory.mktemp("synthesized") / name)
+
+    return once
+
+
+@pytest.fixture(scope="session", params=sorted(EXAMPLES))
+def example(request: pytest.FixtureRequest, synthesized: Synthesize) -> Synthesized:
+    """Every example, one after the other."""
+    return synthesized(request.param)

@@ -1,0 +1,43 @@
+"""The run files that the cloud's tests synthesize, and what came of each."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.config import load_run
+from infra.deployment import Deployment
+from infra.main import synthesize
+
+REPOSITORY = Path(__file__).parents[2]
+
+EXAMPLES = {
+    path.stem: path
+    for path in (
+        *sorted(REPOSITORY.glob("workloads/*/production*.yaml")),
+        *sorted(REPOSITORY.glob("tests/cloud/runs/*.yaml")),
+    )
+}
+"""Run files by name. A file put into tests/cloud/runs/ is synthesized, checked and compared like all the others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Synthesized:
+    """One run file's stacks, as Terraform reads them."""
+
+    name: str
+    deployment: Deployment
+    out: Path
+    """The app's folder, as cdktf.out: stacks/NAME/cdk.tf.json and manifest.json."""
+    stacks: dict[str, dict[str, Any]]
+    """Terraform's JSON by stack name: {"resource": {TYPE: {NAME: {...}}}, "provider": ..., "terraform": ...}."""
+
+
+def synthesize_example(name: str, *, out: Path) -> Synthesized:
+    """Synthesizes EXAMPLES[name] below `out`. Loading the bindings takes seconds, once in a process."""
+    deployment = Deployment.of(load_run(EXAMPLES[name]))
+    synthesize(deployment, out=out)
+    stacks = {path.parent.name: json.loads(path.read_text()) for path in sorted(out.glob("stacks/*/cdk.tf.json"))}
+    return Synthesized(name=name, deployment=deployment, out=out, stacks=stacks)

@@ -1,0 +1,14 @@
+"""The app writes, for every example run file, stacks that Terraform can read."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.cloud.examples import Synthesized
+
+
+def test_every_example_writes_a_manifest_of_its_stacks(example: Synthesized) -> None:
+    manifest = json.loads((example.out / "manifest.json").read_text())
+    assert set(manifest["stacks"]) == set(example.stacks)
