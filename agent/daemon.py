@@ -40,8 +40,10 @@ from agent.restarts import Cause, Restarts
 from agent.restore import RestoreError
 from agent.results import is_complete, store_result
 from agent.saver import Saver, Superseded
+from agent.scope import move_to_scope
 from agent.store import Store, StoreError
 from agent.supervisor import Trainer, TrainerRecord
+from agent.systemd import notify, report, trainer_environment
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -73,6 +75,7 @@ class Agent:
     command: list[str]
     folder_link: FolderLink | None = None
     is_preempted: Callable[[], Awaitable[bool]] | None = None
+    unit: str | None = None  # the systemd service we are, which trainers must outlive
     clock: Callable[[], float] = time.monotonic
 
     step: int = 0
@@ -111,6 +114,8 @@ class Agent:
         self.saver.claimant = self._claimant()
         stop_listening = await listen(self.state_dir / SOCKET, partial(receive, self))
         watchers = [asyncio.create_task(self._watch_notices()), asyncio.create_task(self._watch_trainer())]
+        self.spawn(report(lambda: not any(watcher.done() for watcher in watchers), self.status))
+        notify(ready=1)
         try:
             await asyncio.to_thread(self.store.check, timeout=_CALL_TIMEOUT_S)
             return await self._attempts(adopted)
@@ -186,11 +191,15 @@ class Agent:
         resume.mark("claimed")
         structlog.contextvars.bind_contextvars(attempt=attempt)
         self.fetched = self.spawn(fetch_state(self.saver, resume))
-        env = os.environ | self.run_config.workload.env
+        env = trainer_environment(os.environ) | self.run_config.workload.env
         env |= {"SPOT_AGENT_SOCKET": str(self.state_dir / SOCKET), "SPOT_RUN_FILE": str(self.run_file)}
         if self.folder_link and (staged := await self.fetched):  # before the program looks for it
             await self.folder_link.restore(self.saver.slots[staged.arena].arena, staged.state)
-        trainer = Trainer.start(self.command, env=env, cwd=Path.cwd(), log_file=self.state_dir / "trainer.log")
+        log_file = self.state_dir / "trainer.log"
+        trainer = Trainer.start(self.command, env=env, cwd=Path.cwd(), log_file=log_file, held=self.unit is not None)
+        if self.unit:
+            await move_to_scope(trainer.pid, attempt=attempt, unit=self.unit)
+            trainer.release()
         TrainerRecord.of(trainer, attempt).write(self.record_file)
         resume.mark("trainer_started")
         log.info("trainer_started", pid=trainer.pid, attempt=attempt, command=" ".join(self.command))
@@ -258,6 +267,8 @@ class Agent:
             notice = await self.notices.next()
             self.health.count_notice(notice.cause)
             log.warning("notice", source=notice.source, cause=notice.cause, detail=notice.detail)
+            if notice.source in emergency.SHUTDOWN_SOURCES:  # not at a notice of 120 s: systemd would count from it
+                notify(stopping=1)
             if notice.source == "maintenance":
                 self.spawn(self.save_now())  # hours or a minute ahead: save, and go on until the VM is told to stop
             elif self.window_open:
@@ -304,6 +315,11 @@ class Agent:
                         self.superseded.set()
 
     # --- helpers ---
+
+    def status(self) -> str:
+        """One line for `systemctl status`."""
+        doing = "in the window" if self.window_open else "training" if self.link else "starting the trainer"
+        return f"attempt {self.saver.attempt}: {doing}, step {self.step}, committed {self.saver.committed_step}"
 
     def _claimant(self) -> str:
         """This boot of this VM: a name that survives the agent, but not the VM's disk."""

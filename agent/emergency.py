@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _RECORD_RESERVE_S = 2.0
-_SHUTDOWN_SOURCES = ("sigterm", "logind")
+SHUTDOWN_SOURCES = ("sigterm", "logind")
 
 
 async def use_window(agent: Agent, notice: Notice) -> Cause:
@@ -112,5 +112,5 @@ def note_later(agent: Agent, notice: Notice) -> None:
     incident.later_notices.append(f"{notice.source} after {notice.at - incident.at:.3f} s")
     if notice.cause == "preempted":
         incident.kind = "preempted"
-    if notice.source in _SHUTDOWN_SOURCES:
+    if notice.source in SHUTDOWN_SOURCES:
         agent.power_off_seen.set()

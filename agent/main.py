@@ -20,12 +20,14 @@ from agent.config import RunConfig, RunFileError, load_run, parse_seconds
 from agent.daemon import Agent, trainer_command
 from agent.drain import Uploader
 from agent.folder import FolderLink
+from agent.handover import handover_on_hangup
 from agent.health import Health
 from agent.notices import Notices
 from agent.notices.logind import Logind
 from agent.notices.metadata import MetadataClient, MetadataError, is_on_gce, watch_metadata
 from agent.notices.signals import signal_notices
 from agent.saver import Saver
+from agent.scope import own_unit
 from agent.store import open_store
 
 log = structlog.get_logger()
@@ -62,7 +64,8 @@ async def supervise(
         store = open_store(f"{run.checkpoint.bucket}/{run.run_id}")
         saver = Saver(Checkpoints(store, run.run_id), Uploader(store), run.checkpoint.keep)
         agent = Agent(run, run_file, state_dir, saver, notices, health, vm, command or trainer_command(run, run_file))
-        agent.is_preempted, agent.warning_s = is_preempted, warning_s
+        agent.is_preempted, agent.warning_s, agent.unit = is_preempted, warning_s, own_unit()
+        stack.enter_context(handover_on_hangup(agent))
         if run.workload.kind == "command":
             agent.folder_link = FolderLink(agent)
         log.info("agent_started", run_id=run.run_id, vm=vm, bucket=store.url, pid=os.getpid(), health_port=port)

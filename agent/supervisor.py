@@ -25,6 +25,14 @@ log = structlog.get_logger()
 _TAIL_POLL_S = 0.25
 _KILL_WAIT_S = 5.0
 _LAST_BYTES = 8192
+# Waits for a line, then becomes the trainer: same pid. systemd's protection of the agent from the out-of-memory killer
+# is not for what eats the memory. Without the line, because the agent died just then, there is no trainer either.
+_GATE = (
+    "sh",
+    "-c",
+    'read -r go || exit 1; echo 0 2>/dev/null >/proc/self/oom_score_adj; exec "$@" </dev/null',
+    "trainer",
+)
 
 
 @dataclass(frozen=True)
@@ -58,14 +66,19 @@ class Trainer:
     ended: asyncio.Future[Exit] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     @classmethod
-    def start(cls, command: Sequence[str], *, env: Mapping[str, str], cwd: Path, log_file: Path) -> Trainer:
-        """Start `command` in a session of its own, output to `log_file`. Raises OSError when it can't be started."""
+    def start(
+        cls, command: Sequence[str], *, env: Mapping[str, str], cwd: Path, log_file: Path, held: bool = False
+    ) -> Trainer:
+        """Start `command` in a session of its own, output to `log_file`. Raises OSError when it can't be started.
+
+        `held`: its process is there, and begins with `release()`; a command that can't be started ends with 127 then.
+        """
         with log_file.open("wb") as output:
             process = subprocess.Popen(
-                list(command),
+                [*_GATE, *command] if held else list(command),
                 env=dict(env),
                 cwd=cwd,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if held else subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -83,6 +96,13 @@ class Trainer:
         except ProcessLookupError:
             return None
         return trainer
+
+    def release(self) -> None:
+        """Let a held trainer begin."""
+        if self._process and self._process.stdin:
+            with contextlib.suppress(BrokenPipeError):  # it is gone already; its end is seen like any other
+                self._process.stdin.write(b"go\n")
+                self._process.stdin.close()
 
     def _watch(self) -> None:
         """A pidfd becomes readable when the process ends, child or not."""
