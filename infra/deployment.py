@@ -8,12 +8,20 @@ Every name that two stacks share is made here, as plain text, so that they need 
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 
 from agent.config import Cloud, Machine, RunConfig
 
 RUN_METADATA = "spot-run"
 """Custom metadata key of a VM: its run file."""
+
+
+PACKAGES = "packages/"
+"""Where the project's own code is in a bucket, named by its digest: VMs read it, the operator and CI add to it."""
+
+EXPIRED = "expired/"
+"""Where an operator moves what a bucket is to lose: the one prefix that is deleted from."""
 
 
 class NotDeployable(Exception):
@@ -40,8 +48,20 @@ class Deployment:
             raise NotDeployable(
                 f"checkpoint.bucket is {run.checkpoint.bucket}, which no VM can reach\n    fix: write gs://BUCKET/PREFIX"
             )
-        bucket, _, prefix = run.checkpoint.bucket.removeprefix("gs://").partition("/")
-        return cls(run=run, cloud=run.cloud, bucket=bucket, prefix=f"{prefix}/{run.run_id}".lstrip("/"))
+        bucket, _, folder = run.checkpoint.bucket.removeprefix("gs://").partition("/")
+        prefix = f"{folder}/{run.run_id}".lstrip("/")
+        if prefix.startswith((PACKAGES, EXPIRED)) or f"{prefix}/" in (PACKAGES, EXPIRED):
+            raise NotDeployable(
+                f"gs://{bucket}/{prefix} is where {prefix.partition('/')[0]} objects go\n"
+                "    fix: write another checkpoint.bucket or run_id"
+            )
+        if not re.fullmatch(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*", prefix):
+            # It becomes part of conditions in policies, and must mean there what it means here.
+            raise NotDeployable(
+                f"checkpoint.bucket is {run.checkpoint.bucket}, with more in its path than letters, digits, '.', '_', "
+                "'-' and single slashes\n    fix: write gs://BUCKET/PREFIX"
+            )
+        return cls(run=run, cloud=run.cloud, bucket=bucket, prefix=prefix)
 
     @property
     def project(self) -> str:
@@ -65,9 +85,40 @@ class Deployment:
         return {"managed-by": "spot-training", "spot-run": self.run.run_id}
 
     @property
+    def shared_labels(self) -> dict[str, str]:
+        """On what several runs use."""
+        return {"managed-by": "spot-training"}
+
+    @property
+    def foundation(self) -> str:
+        """What the names of all begin with that the runs of one bucket share. Up to 40 of a-z, 0-9 and `-`."""
+        return shorten(f"spot-{re.sub(r'[^a-z0-9]+', '-', self.bucket)}", 40)
+
+    @property
     def network(self) -> str:
-        """Name of the VPC network: one per region, shared by the runs there."""
-        return f"spot-training-{self.region}"
+        """Name of the VPC network, shared by the runs of one bucket."""
+        return self.foundation
+
+    @property
+    def subnetwork(self) -> str:
+        """The subnet's path: projects/P/regions/R/subnetworks/S."""
+        return f"projects/{self.project}/regions/{self.region}/subnetworks/{self.foundation}"
+
+    @property
+    def wandb_secret(self) -> str:
+        """Path of the secret that holds the Weights & Biases key. Its value is added by hand, never by a stack."""
+        return f"projects/{self.project}/secrets/{self.wandb_secret_id}"
+
+    @property
+    def wandb_secret_id(self) -> str:
+        return f"{self.foundation}-wandb"
+
+    def role(self, name: str) -> str:
+        """Path of the foundation's own role `name` (infra/foundation/roles.py)."""
+        return f"projects/{self.project}/roles/{self.role_id(name)}"
+
+    def role_id(self, name: str) -> str:
+        return f"{self.foundation.replace('-', '_')}.{name}"
 
     @property
     def vm_tag(self) -> str:

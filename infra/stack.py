@@ -10,9 +10,14 @@ from infra.deployment import Deployment
 
 
 class GoogleStack(TerraformStack):
-    """A stack of one deployment. `state`: the prefix of its state below `spot-training/` in the state bucket."""
+    """A stack of one deployment. `state`: the prefix of its state below `spot-training/` in the state bucket.
 
-    def __init__(self, scope: Construct, name: str, *, deployment: Deployment, state: str) -> None:
+    `shared`: several runs use what it builds, so that it must be the same from any of their run files.
+    """
+
+    def __init__(
+        self, scope: Construct, name: str, *, deployment: Deployment, state: str, shared: bool = False
+    ) -> None:
         super().__init__(scope, name)
         self.deployment = deployment
         GcsBackend(self, bucket=deployment.state_bucket, prefix=f"spot-training/{state}")
@@ -21,5 +26,5 @@ class GoogleStack(TerraformStack):
             "google",
             project=deployment.project,
             region=deployment.region,
-            default_labels=deployment.labels,
+            default_labels=deployment.shared_labels if shared else deployment.labels,
         )
