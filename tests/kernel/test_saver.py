@@ -273,6 +273,8 @@ def test_a_snapshot_that_was_lost_on_its_way_is_sent_again_when_a_trainer_starts
 
 def test_a_drain_whose_arena_is_out_of_use_is_neither_retired_nor_leaked(store: Watched) -> None:
     gate = Gate("part-00001")
+    retired = threading.Event()
+    store.after = lambda operation, name: retired.set() if operation == "delete" and folder_name(4, 1) in name else None
 
     async def scenario() -> None:
         async with saving(store, keep=1) as toy:
@@ -288,8 +290,7 @@ def test_a_drain_whose_arena_is_out_of_use_is_neither_retired_nor_leaked(store: 
             store.before = lambda operation, name: None
             await toy.stage(9, 1)
             assert await toy.saver.wait_committed(step=9, timeout=PATIENCE_S)
-            while not any(operation == "delete" and folder_name(4, 1) in name for operation, name in store.operations):
-                await asyncio.sleep(0)
+            assert await asyncio.to_thread(retired.wait, PATIENCE_S)
             assert f"{ROLLING}{folder_name(8, 1)}/part-00000.bin" in store.names()
             gate.open()
             await toy.saver.settle(timeout=PATIENCE_S)
