@@ -57,7 +57,7 @@ if ((uninstall)); then
   for unit in "${UNITS[@]}"; do rm -f "$root/etc/systemd/system/$unit"; done
   rm -f "$root"/etc/systemd/{logind,journald}.conf.d/spot-training.conf "$root/etc/tmpfiles.d/spot-training.conf"
   rm -f "$root/usr/local/bin/spot"
-  rm -rf "${root:?}$HOME_DIR"
+  rm -rf "$root${HOME_DIR:?}"
   if live; then systemctl daemon-reload; fi
   say 'removed; /etc/spot-training, /var/lib/spot-training and the journal are still there'
   exit 0
@@ -77,7 +77,7 @@ made_of=$(cat "$bundle"/requirements-*.txt "${wheels[0]}" | sha256sum | cut -c1-
 version=$HOME_DIR/versions/$made_of
 if [[ ! -f $root$version/.complete ]]; then
   say "installing $(basename "${wheels[0]}") to $version"
-  rm -rf "${root:?}$version"
+  rm -rf "$root${version:?}"
   mkdir -p "$root$version/bundle"
   cp "${wheels[0]}" "$bundle"/requirements-*.txt "$root$version/bundle/"
   index=()
@@ -92,7 +92,7 @@ if [[ ! -f $root$version/.complete ]]; then
   done
   inside "${pip[@]}" --no-deps --no-index "$version/bundle/$(basename "${wheels[0]}")"
   inside "$version/venv/bin/python" -m compileall -q "$version/venv/lib" || true # some libraries carry files for newer Pythons
-  rm -rf "${root:?}$version/bundle"
+  rm -rf "$root${version:?}/bundle"
   touch "$root$version/.complete"
 fi
 
