@@ -21,10 +21,6 @@ class GoogleStack(TerraformStack):
         super().__init__(scope, name)
         self.deployment = deployment
         GcsBackend(self, bucket=deployment.state_bucket, prefix=f"spot-training/{state}")
-        GoogleProvider(
-            self,
-            "google",
-            project=deployment.project,
-            region=deployment.region,
-            default_labels=deployment.shared_labels if shared else deployment.labels,
-        )
+        provider = GoogleProvider(self, "google", project=deployment.project, region=deployment.region)
+        # Not as an argument: of those the library writes the keys with underscores, labels' own keys too.
+        provider.add_override("default_labels", deployment.shared_labels if shared else deployment.labels)

@@ -12,3 +12,11 @@ if TYPE_CHECKING:
 def test_every_example_writes_a_manifest_of_its_stacks(example: Synthesized) -> None:
     manifest = json.loads((example.out / "manifest.json").read_text())
     assert set(manifest["stacks"]) == set(example.stacks)
+
+
+def test_labels_keep_their_names(example: Synthesized) -> None:
+    """A bill that is split by spot-run, and a budget that counts it, find nothing under spot_run."""
+    for name, stack in example.stacks.items():
+        (provider,) = stack["provider"]["google"]
+        assert provider["default_labels"].items() <= example.deployment.labels.items(), name
+        assert provider["default_labels"]["managed-by"] == "spot-training"
