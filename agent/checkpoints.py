@@ -26,6 +26,8 @@ from agent.store import AlreadyExists, Corrupt, NotFound, Store
 
 log = structlog.get_logger()
 MILESTONE = "milestone"  # the reason of a checkpoint that is to be kept
+MILESTONE_PART = ".milestone"
+"""How the names of a milestone's parts end, and nothing else's: by it Cloud Storage moves them to cheaper storage."""
 
 
 @dataclass(frozen=True, order=True)
@@ -112,7 +114,9 @@ class Checkpoints:
             rank.model_copy(
                 update={
                     "parts": [
-                        part.model_copy(update={"name": f"{entry.folder}/rank-{rank.rank:05d}-part-{number:05d}.bin"})
+                        part.model_copy(
+                            update={"name": f"{entry.folder}/rank-{rank.rank:05d}-part-{number:05d}{MILESTONE_PART}"}
+                        )
                         for number, part in enumerate(rank.parts)
                     ]
                 }
