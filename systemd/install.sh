@@ -5,11 +5,12 @@ set -euo pipefail
 
 usage() {
   cat <<'USAGE'
-install.sh [--root DIR] [--system-site-packages] [--agent-only] [--no-enable] [--no-start] [BUNDLE]
+install.sh [--root DIR] [--python PATH] [--system-site-packages] [--agent-only] [--no-enable] [--no-start] [BUNDLE]
 install.sh [--root DIR] --uninstall
 
   BUNDLE                  the unpacked bundle: wheel, locked requirements, units [this script's own folder]
   --root DIR              an image's file system, mounted here; it has Python already. Implies --no-start
+  --python PATH           the Python to install for, 3.11 or newer [python3]
   --system-site-packages  let the trainers see the image's own packages, PyTorch above all
   --agent-only            without what the trainers need
   --no-enable             don't start the agent at each boot: the startup script does, with the run file of that boot
@@ -18,11 +19,12 @@ install.sh [--root DIR] --uninstall
 USAGE
 }
 
-root='' bundle='' site='' parts=(agent workloads) enable=1 start=1 uninstall=0
+root='' bundle='' python=python3 site='' parts=(agent workloads) enable=1 start=1 uninstall=0
 while (($#)); do
   case $1 in
     --root) root=${2:?--root needs a folder}; shift ;;
     --root=*) root=${1#*=} ;;
+    --python) python=${2:?--python needs a path}; shift ;;
     --system-site-packages) site=--system-site-packages ;;
     --agent-only) parts=(agent) ;;
     --no-enable) enable=0 ;;
@@ -69,8 +71,8 @@ wheels=("$bundle"/spot_training-*.whl)
 for part in "${parts[@]}"; do
   [[ -f $bundle/requirements-$part.txt ]] || die "$bundle lacks requirements-$part.txt: is it an unpacked bundle?"
 done
-inside python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || die 'needs Python 3.11 or newer as python3'
-inside python3 -c 'import ensurepip, venv' || die 'this Python makes no virtual environments: apt-get install python3-venv'
+inside "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || die "needs Python 3.11 or newer, not $python"
+inside "$python" -c 'import ensurepip, venv' || die 'this Python makes no virtual environments: apt-get install python3-venv'
 
 # One folder a version, so that a trainer that still runs keeps the files that it was started from.
 made_of=$(cat "$bundle"/requirements-*.txt "${wheels[0]}" | sha256sum | cut -c1-16)-${parts[*]: -1}${site:+-site}
@@ -85,7 +87,7 @@ if [[ ! -f $root$version/.complete ]]; then
     cp -r "$bundle/wheelhouse" "$root$version/bundle/"
     index=(--no-index --find-links "$version/bundle/wheelhouse")
   fi
-  inside python3 -m venv ${site:+"$site"} "$version/venv"
+  inside "$python" -m venv ${site:+"$site"} "$version/venv"
   pip=("$version/venv/bin/python" -m pip --disable-pip-version-check --no-input install --quiet --no-cache-dir)
   for part in "${parts[@]}"; do
     inside "${pip[@]}" --require-hashes "${index[@]}" -r "$version/bundle/requirements-$part.txt"
