@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from agent.arena import Arena
+from agent.arena import Arena, ArenaError
 from agent.checkpoints import Checkpoints, Entry
 from agent.manifest import Manifest, ManifestError, NewerFormatError, Part
 from agent.store import Corrupt, NotFound, Store, StoreError, Unavailable
@@ -23,7 +23,7 @@ _PART_TIMEOUT_S = 120.0
 
 
 class RestoreError(Exception):
-    """There are checkpoints, but none can be used; or the bucket stayed out of reach."""
+    """There are checkpoints, but none can be used; or the bucket stayed out of reach, or memory is short."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ def fetch_newest(checkpoints: Checkpoints, *, timeout: float, connections: int =
     """Fetch the newest good checkpoint, or return None where the run has none yet. Blocks; call it in a thread.
 
     Raises:
-        RestoreError: every checkpoint is bad, or the bucket is out of reach for `timeout` seconds.
+        RestoreError: every checkpoint is bad, the bucket is out of reach for `timeout` seconds, or there is no memory
+            for what is to be fetched.
         NewerFormatError: the newest was written by a newer version of this program.
     """
     begun = time.monotonic()
@@ -71,6 +72,8 @@ def _fetch_newest(checkpoints: Checkpoints, *, begun: float, timeout: float, con
             bad.append(f"{entry.folder}: {error}")
             log.error("checkpoint_bad", folder=entry.folder, step=entry.step, error=str(error))
             continue
+        except ArenaError as error:  # an older one would not fit either, or throw work away
+            raise RestoreError(f"the checkpoint of step {entry.step} can't be fetched: {error}") from error
         return Fetched(arena, manifest, entry, time.monotonic() - begun, bad)
     if bad:
         raise RestoreError("none of the run's checkpoints is good:\n  " + "\n  ".join(bad))
@@ -89,9 +92,17 @@ def fetch(store: Store, manifest: Manifest, *, connections: int, timeout: float,
     deadline = time.monotonic() + timeout
 
     def fetch_part(part: Part) -> None:
+        problem: StoreError | None = None
         with arena.view[part.offset : part.offset + part.size] as into:
             left = max(0.001, deadline - time.monotonic())
-            found = store.read_into(part.name, into, timeout=min(left, _PART_TIMEOUT_S))
+            try:
+                found = store.read_into(part.name, into, timeout=min(left, _PART_TIMEOUT_S))
+            except StoreError as error:
+                # Its frames hold views of the arena, and the next try, or the next older one, needs that memory.
+                error.__cause__ = error.__context__ = None
+                problem = error.with_traceback(None)
+        if problem:
+            raise problem
         if found != part.crc32c:
             raise Corrupt(f"{part.name}: crc32c is {found:08x}, the manifest says {part.crc32c:08x}")
 
@@ -100,7 +111,7 @@ def fetch(store: Store, manifest: Manifest, *, connections: int, timeout: float,
         try:
             for job in jobs:
                 job.result()
-        except StoreError:
+        except BaseException:
             for job in jobs:
                 job.cancel()
             pool.shutdown(wait=True)
