@@ -6,20 +6,16 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.text import Text
 from typer.core import TyperCommand
 
-from agent.config import RunConfig, RunFileError, load_run
+from agent.config import RunConfig
+from infra.commands import RunFile, load
+from infra.operate import commands as cloud_commands
 from infra.reference import draw_fields
-
-BAD_RUN_FILE = 2
-"""Exit code, the same as for a mistake on the command line."""
 
 _DRILL_TIMEOUT_S = 180.0
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
-
-RunFile = Annotated[Path, typer.Argument(metavar="RUN.yaml", help="The run file.")]
 
 
 class _HelpWithFields(TyperCommand):
@@ -38,7 +34,7 @@ def main() -> None:
 @app.command()
 def check(run_file: RunFile) -> None:
     """Say whether a run file can be used, and name every mistake in it."""
-    run = _load(run_file)
+    run = load(run_file)
     typer.echo(f"{run_file}: run {run.run_id} ({run.workload.kind}) can be used")
 
 
@@ -62,7 +58,7 @@ def run(
     ] = None,
 ) -> None:
     """Train a run on the local cloud, under the agent, on this machine."""
-    described = _load(run_file)
+    described = load(run_file)
     from infra.local.run import run_once  # noqa: PLC0415, only this command needs the local cloud
 
     raise typer.Exit(run_once(run_file, out=out or Path("out") / described.run_id))
@@ -70,12 +66,24 @@ def run(
 
 @app.command()
 def drill(
+    run_file: Annotated[
+        Path | None,
+        typer.Argument(metavar="[RUN.yaml]", help="On your machine: have one VM of this run preempted, for real."),
+    ] = None,
+    vm: cloud_commands.OneVm = None,
+    yes: cloud_commands.Yes = False,
     state_dir: Annotated[Path, typer.Option(envvar="SPOT_STATE_DIR", help="The agent's folder on this VM.")] = Path(
         "/run/spot-agent"
     ),
     stop: Annotated[bool, typer.Option("--exit", help="Be preempted for real: save, then stop the trainer.")] = False,
 ) -> None:
-    """Rehearse a preemption on this VM: save as if a notice had come, and say how long each phase took."""
+    """Rehearse a preemption on this VM: save as if a notice had come, and say how long each phase took.
+
+    With RUN.yaml, on the operator's machine: Compute Engine takes one Spot VM of the run away.
+    """
+    if run_file is not None:
+        cloud_commands.preempt_one(run_file, vm=vm, yes=yes)
+        return
     from agent.channel import Connection  # noqa: PLC0415, only this command talks to an agent
     from agent.messages import Drill, DrillReport  # noqa: PLC0415
 
@@ -96,11 +104,4 @@ def drill(
     console.print("the run trains on" if not stop else "the agent is saving, and stops the trainer then")
 
 
-def _load(run_file: Path) -> RunConfig:
-    try:
-        return load_run(run_file)
-    except RunFileError as error:
-        console = Console(stderr=True, soft_wrap=True)
-        for line in str(error).splitlines():
-            console.print(Text(line, style="green" if line.startswith(" ") else "bold red"))
-        raise typer.Exit(BAD_RUN_FILE) from None
+cloud_commands.register(app)

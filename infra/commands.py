@@ -1,0 +1,28 @@
+"""What the commands of `spot` share: the run file they read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from agent.config import RunConfig, RunFileError, load_run
+
+BAD_RUN_FILE = 2
+"""Exit code, the same as for a mistake on the command line."""
+
+RunFile = Annotated[Path, typer.Argument(metavar="RUN.yaml", help="The run file.")]
+
+
+def load(run_file: Path) -> RunConfig:
+    """The run file, or its mistakes on stderr and exit code 2."""
+    try:
+        return load_run(run_file)
+    except RunFileError as error:
+        console = Console(stderr=True, soft_wrap=True)
+        for line in str(error).splitlines():
+            console.print(Text(line, style="green" if line.startswith(" ") else "bold red"))
+        raise typer.Exit(BAD_RUN_FILE) from None

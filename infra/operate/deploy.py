@@ -1,0 +1,151 @@
+"""Deploying, step by step, each with its own end; and the way back.
+
+What the operator is asked is a parameter (`ask`), so that `--yes`, a test and a person come to the same place.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.deployment import Deployment
+from infra.doctor.buckets import read_bucket
+from infra.doctor.examination import ESSENTIAL, examine
+from infra.doctor.finding import Finding
+from infra.operate import state_bucket
+from infra.operate.api import CloudApi
+from infra.operate.programs import ProgramError, hand_over
+from infra.operate.stacks import Stack, Terraform, read_stacks
+
+FOUNDATION = "foundation"
+PROJECT_WIDE = (FOUNDATION, "continuous-integration")
+"""Stacks that are not one run's."""
+BUCKET = "google_storage_bucket.bucket"
+DELETE_BUCKET = "SPOT_DELETE_BUCKET"
+"""Set for the app: the foundation lets its bucket be destroyed."""
+
+_PROOF_S = 120.0
+_CDKTF_S = 3 * 3600.0
+
+
+class Declined(Exception):
+    """The operator said no; nothing after that was done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """One run file, from the operator's machine to the cloud."""
+
+    deployment: Deployment
+    run_file: Path
+    out: Path
+    say: Callable[[str], None]
+    ask: Callable[[str], bool]
+
+    def examine(self) -> list[Finding]:
+        """What would make a deployment fail half way."""
+        return examine(self.deployment, cloud_checks=ESSENTIAL)
+
+    def need_state_bucket(self, api: CloudApi) -> None:
+        """Raises Declined, ApiError."""
+        if not state_bucket.is_missing(api, self.deployment):
+            return
+        name = self.deployment.state_bucket
+        self._insist(f"gs://{name}, for Terraform's state, is not there. Make it?")
+        state_bucket.make(api, self.deployment)
+        self.say(f"made gs://{name}: versions kept, no public access")
+
+    def synthesize(self, *, delete_bucket: bool = False) -> list[Stack]:
+        """Write and check the stacks. Raises ProgramError where the checks find a mistake."""
+        # A process of its own: it is the one that `cdktf synth` runs.
+        env = {"SPOT_RUN": str(self.run_file), "CDKTF_OUTDIR": str(self.out)}
+        env |= {DELETE_BUCKET: "1"} if delete_bucket else {}
+        self._python("infra.main", env=env)
+        self._python("infra.proof", str(self.out), env={})
+        stacks = read_stacks(self.out)
+        self.say(f"stacks of {self.deployment.run.run_id} in {self.out}: {', '.join(stack.name for stack in stacks)}")
+        return stacks
+
+    def apply(self, terraform: Terraform, stacks: list[Stack], *, api: CloudApi) -> None:
+        """Plan, ask, apply, one stack after the other. Raises Declined, ProgramError."""
+        for stack in stacks:
+            self.say(f"\n== {stack.name}")
+            terraform.init(stack)
+            if stack.name == FOUNDATION:
+                self._adopt_bucket(terraform, stack, api)
+            self._do(terraform, stack, f"Apply {stack.name}?")
+
+    def diff(self, terraform: Terraform, stacks: list[Stack]) -> bool:
+        """Show what a deployment would change; False: nothing."""
+        changes = []
+        for stack in stacks:
+            self.say(f"\n== {stack.name}")
+            terraform.init(stack)
+            changes.append(terraform.plan(stack))
+            terraform.drop_plan(stack)
+        return any(changes)
+
+    def destroy(self, terraform: Terraform, stacks: list[Stack], *, foundation: bool, delete_bucket: bool) -> None:
+        """Take away the run's own stacks; with `foundation` also what runs share; the bucket only with its own word."""
+        bucket = f"gs://{self.deployment.bucket}"
+        doomed = [stack for stack in reversed(stacks) if foundation or stack.name not in PROJECT_WIDE]
+        kept = [stack.name for stack in stacks if stack not in doomed]
+        self.say(
+            f"{bucket} is DELETED, with every run's checkpoints and results in it"
+            if delete_bucket
+            else f"{bucket} stays, with all checkpoints and results; delete it with --foundation --delete-bucket"
+        )
+        if kept:
+            self.say(f"{', '.join(kept)} stay: other runs use them; take them away with --foundation")
+        for stack in doomed:
+            self.say(f"\n== {stack.name}")
+            terraform.init(stack)
+            if stack.name == FOUNDATION and not delete_bucket and BUCKET in terraform.addresses(stack):
+                self._insist(f"{bucket} stays, and Terraform forgets it (a later deployment finds it again). Go on?")
+                terraform.forget(stack, [BUCKET])
+            self._do(terraform, stack, f"Destroy {stack.name}?", destroy=True)
+
+    def with_cdktf(self, program: str, action: str, stacks: list[Stack], *, yes: bool) -> None:
+        """`cdktf deploy` or `destroy` in place of Terraform by hand; it asks by itself."""
+        command = [program, action, *(stack.name for stack in stacks), *(["--auto-approve"] if yes else [])]
+        status = hand_over(command, timeout=_CDKTF_S, env={"SPOT_RUN": str(self.run_file)})
+        if status:
+            raise ProgramError(f"{program} {action} ended with {status}; it says why above")
+
+    def _adopt_bucket(self, terraform: Terraform, stack: Stack, api: CloudApi) -> None:
+        """A bucket that is there, from before or from a foundation that was taken away, is used and not made anew."""
+        name = self.deployment.bucket
+        if read_bucket(api, name) is not None and BUCKET not in terraform.addresses(stack):
+            self._insist(f"gs://{name} is there already. Let the foundation look after it?")
+            terraform.adopt(stack, BUCKET, name)
+
+    def _do(self, terraform: Terraform, stack: Stack, question: str, *, destroy: bool = False) -> None:
+        try:
+            if terraform.plan(stack, destroy=destroy):
+                self._insist(question)
+                terraform.apply(stack)
+        finally:
+            terraform.drop_plan(stack)
+
+    def _insist(self, question: str) -> None:
+        if not self.ask(question):
+            raise Declined("stopped; what was done before stays as it is")
+
+    def _python(self, module: str, *arguments: str, env: dict[str, str]) -> None:
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", module, *arguments],
+                env=os.environ | env,
+                capture_output=True,
+                text=True,
+                timeout=_PROOF_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise ProgramError(f"{module} had no end after {_PROOF_S:g} s") from None
+        if done.returncode:
+            raise ProgramError(f"{module} refuses the stacks:\n{(done.stdout + done.stderr).strip()}")
