@@ -65,6 +65,16 @@ def test_same_run_twice_gives_the_same_losses_and_weights_to_the_bit(state: Path
     assert all(torch.equal(weights[name], again[name]) for name in weights)
 
 
+def test_the_finished_model_is_evaluated_and_says_so_beside_its_weights(state: Path) -> None:
+    run = make_run(model={"config": QWEN3}, data=make_data(), max_steps=4, global_batch=4, micro_batch=4, eval_every=3)
+    metrics = metrics_of(run, state)
+
+    final = json.loads((state / "result" / "eval.json").read_text())
+
+    assert final["step"] == 4
+    assert metrics[3]["eval_loss"] - 1 < final["eval_loss"] < metrics[3]["eval_loss"]  # one update later
+
+
 def test_evaluating_changes_nothing_in_the_training(state: Path) -> None:
     """With dropout: evaluation draws no random number, and the model is back in training mode afterwards."""
     model = {"config": QWEN3 | {"attention_dropout": 0.2}}

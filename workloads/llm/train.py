@@ -1,5 +1,6 @@
 """Trains a causal language model on packed text: `python -m workloads.llm.train RUN.yaml`."""
 
+import json
 import os
 import sys
 import time
@@ -103,6 +104,10 @@ def train(run: RunConfig) -> None:
         def save(folder: Path) -> None:
             model.save_pretrained(folder)
             text.save_tokenizer(folder)
+            if training.eval_every and len(eval_rows):
+                final = {"step": training.max_steps, "eval_loss": evaluate()}
+                (folder / "eval.json").write_text(json.dumps(final) + "\n")
+                print(f"finished at step {training.max_steps} eval_loss {final['eval_loss']:.4g}", flush=True)
 
         session.finish(save)
 
