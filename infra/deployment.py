@@ -113,6 +113,10 @@ class Deployment:
     def wandb_secret_id(self) -> str:
         return f"{self.foundation}-wandb"
 
+    def package(self, bundle: str) -> str:
+        """gs:// path of a bundle, given its file's name: SHA256.tar.gz (infra/package.py)."""
+        return f"gs://{self.bucket}/{PACKAGES}{bundle}"
+
     def role(self, name: str) -> str:
         """Path of the foundation's own role `name` (infra/foundation/roles.py)."""
         return f"projects/{self.project}/roles/{self.role_id(name)}"

@@ -1,4 +1,5 @@
-"""The app that `cdktf synth|diff|deploy|destroy` runs: `python -m infra.main`. SPOT_RUN names the run file.
+"""The app that `cdktf synth|diff|deploy|destroy` runs: `python -m infra.main`. SPOT_RUN names the run file,
+SPOT_BUNDLE the bundle that VMs install from (infra/package.py); without it, one is built from the sources, in dist/.
 
 It only instantiates. Plain Terraform or OpenTofu can take it from here: each stack is a folder in cdktf.out/stacks.
 """
@@ -11,27 +12,60 @@ from pathlib import Path
 
 from agent.config import RunFileError, load_run
 from infra.deployment import Deployment, NotDeployable
+from infra.known_bad import refuse_known_bad
+from infra.package import PackageError, build
 
 DEFAULT_RUN = "workloads/llm/production.yaml"
 
 
-def synthesize(deployment: Deployment, *, out: Path) -> None:
-    """Write all stacks of one run file below `out`."""
+def synthesize(deployment: Deployment, *, out: Path, bundle: str, keep_bucket: bool = True) -> None:
+    """Write all stacks of one run file below `out`. `bundle`: the file that VMs install from, FOLDER/SHA256.tar.gz.
+
+    Unless `keep_bucket`, destroying the foundation deletes the bucket with all that is in it.
+
+    Raises NotDeployable where what came out is known to be bad; it stays there to be looked at.
+    """
     # Loading the bindings takes seconds: a mistake in the run file is told before.
     import infra.node  # noqa: F401, PLC0415, I001, before the bindings: it chooses their Node.js
     from cdktn import App  # noqa: PLC0415
+    from infra.ablations.stack import AblationsStack  # noqa: PLC0415
+    from infra.continuous_integration.stack import ContinuousIntegrationStack  # noqa: PLC0415
+    from infra.fleet.stack import FleetStack  # noqa: PLC0415
+    from infra.foundation.stack import FoundationStack  # noqa: PLC0415
+    from infra.observability.stack import ObservabilityStack  # noqa: PLC0415
+    from infra.packages.stack import PackagesStack  # noqa: PLC0415
 
     app = App(outdir=str(out))
+    foundation = FoundationStack(app, "foundation", deployment=deployment, keep_bucket=keep_bucket)
+    packages = PackagesStack(app, "packages", deployment=deployment, bundle=Path(bundle))
+    packages.add_dependency(foundation)
+    fleet_stack, name = (AblationsStack, "ablations") if deployment.run.ablations else (FleetStack, "fleet")
+    fleet = fleet_stack(app, name, deployment=deployment, bundle=deployment.package(Path(bundle).name))
+    fleet.add_dependency(packages)
+    ObservabilityStack(app, "observability", deployment=deployment).add_dependency(fleet)
+    if repository := deployment.cloud.github:
+        trusted = ContinuousIntegrationStack(
+            app, "continuous-integration", deployment=deployment, repository=repository
+        )
+        trusted.add_dependency(foundation)
     app.synth()
+    refuse_known_bad(out)
 
 
 def main() -> None:
     run_file = Path(os.environ.get("SPOT_RUN", DEFAULT_RUN))
     try:
         deployment = Deployment.of(load_run(run_file))
-    except (RunFileError, NotDeployable) as error:
+        bundle = os.environ.get("SPOT_BUNDLE") or str(build(Path("dist")))
+        synthesize(
+            deployment,
+            out=Path(os.environ.get("CDKTF_OUTDIR", "cdktf.out")),
+            bundle=bundle,
+            # Destroying the bucket takes its name, said twice.
+            keep_bucket=os.environ.get("SPOT_DELETE_BUCKET") != deployment.bucket,
+        )
+    except (RunFileError, NotDeployable, PackageError) as error:
         sys.exit(str(error))
-    synthesize(deployment, out=Path(os.environ.get("CDKTF_OUTDIR", "cdktf.out")))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,10 @@ EXAMPLES = {
 """Run files by name. A file put into tests/cloud/runs/ is synthesized, checked and compared like all the others."""
 
 
+BUNDLE = f"{'0' * 64}.tar.gz"
+"""What VMs install from: the real one is named after the sources, and changes with each of them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Synthesized:
     """One run file's stacks, as Terraform reads them."""
@@ -38,6 +42,6 @@ class Synthesized:
 def synthesize_example(name: str, *, out: Path) -> Synthesized:
     """Synthesizes EXAMPLES[name] below `out`. Loading the bindings takes seconds, once in a process."""
     deployment = Deployment.of(load_run(EXAMPLES[name]))
-    synthesize(deployment, out=out)
+    synthesize(deployment, out=out, bundle=BUNDLE)
     stacks = {path.parent.name: json.loads(path.read_text()) for path in sorted(out.glob("stacks/*/cdk.tf.json"))}
     return Synthesized(name=name, deployment=deployment, out=out, stacks=stacks)
