@@ -18,7 +18,7 @@ class ContinuousIntegrationStack(GoogleStack):
     """Trusts `repository` (OWNER/NAME). One for the project: not a run's."""
 
     def __init__(self, scope: Construct, name: str, *, deployment: Deployment, repository: str) -> None:
-        super().__init__(scope, name, deployment=deployment, state="continuous-integration")
+        super().__init__(scope, name, deployment=deployment, state="continuous-integration", shared=True)
         identity = ServiceAccount(
             self,
             "identity",

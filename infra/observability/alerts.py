@@ -19,14 +19,15 @@ from cdktn_provider_google.monitoring_notification_channel import MonitoringNoti
 from constructs import Construct
 
 from agent.config import RunConfig
-from infra.deployment import Deployment
+from infra.fleet.plan import Group
 from infra.observability import metrics
-from infra.observability.dashboard import window_seconds
+from infra.observability.observed import Observed
 from infra.observability.queries import Queries
 
 _LONGEST_CADENCE_S = 1800.0  # of `every: auto` (agent/window.py)
 _NO_PROGRESS_S = 3600.0  # at least: a boot, a restore and a save come first
 _AWAY_S = 1800
+_TOLD_GROUPS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +44,9 @@ class Alert:
     duration_s: int = 0
 
 
-def define_alerts(scope: Construct, *, deployment: Deployment, queries: Queries) -> list[MonitoringNotificationChannel]:
+def define_alerts(scope: Construct, observed: Observed) -> list[MonitoringNotificationChannel]:
     """The alerts, and a channel for each of cloud.alert_emails; returns the channels."""
+    deployment = observed.deployment
     channels = [
         MonitoringNotificationChannel(
             scope,
@@ -56,15 +58,15 @@ def define_alerts(scope: Construct, *, deployment: Deployment, queries: Queries)
         )
         for place, email in enumerate(deployment.cloud.alert_emails)
     ]
-    for alert in alerts(deployment, queries):
+    for alert in alerts(observed):
         _define(scope, alert, run_id=deployment.run.run_id, labels=deployment.labels, channels=channels)
     return channels
 
 
-def alerts(deployment: Deployment, queries: Queries) -> tuple[Alert, ...]:
-    run = deployment.run
+def alerts(observed: Observed) -> tuple[Alert, ...]:
+    run, queries = observed.deployment.run, Queries(observed=observed)
     silence = _promql(no_progress_seconds(run))
-    window = window_seconds(run.machine)
+    window = observed.shortest_window_s
     busy = f"{queries.count(metrics.STARTS, '23h')} > 0 and on() {queries.count(metrics.ENDED, '23h')} == 0"
     slowest_save = queries.quantile(metrics.SAVE_SECONDS, 1, "1h", reason="emergency")
     return (
@@ -79,7 +81,7 @@ def alerts(deployment: Deployment, queries: Queries) -> tuple[Alert, ...]:
             meaning=f"After {run.supervision.crash_limit} failures in a row without a step done the agent stops the "
             "run, says why, and lets its VM go. The newest checkpoint is safe.",
             remedy="Read the trainer's last lines, mend the cause, deploy again: the run goes on where it was.",
-            commands=("spot logs RUN.yaml --event gave_up", "spot logs RUN.yaml --event trainer_ended"),
+            commands=("spot logs RUN.yaml --cloud --event gave_up", "spot logs RUN.yaml --cloud --event trainer_ended"),
         ),
         Alert(
             name="no-progress",
@@ -120,7 +122,7 @@ def alerts(deployment: Deployment, queries: Queries) -> tuple[Alert, ...]:
             title="a VM does not come back",
             severity="WARNING",
             conditions=(
-                ("fewer VMs than the run needs", f"{queries.vms} < {smallest_fleet(run)} and on() {busy}"),
+                ("fewer VMs than the run needs", f"{queries.vms} < {observed.fewest_vms} and on() {busy}"),
                 (
                     "VMs, but no run",
                     f"{queries.vms} > 0 and on() {queries.count(metrics.PREEMPTIONS, '1h', offset='30m')} > 0 "
@@ -132,11 +134,7 @@ def alerts(deployment: Deployment, queries: Queries) -> tuple[Alert, ...]:
             remedy="Ask the group why. Add zones, another machine type, or take standard VMs for a while: "
             "machine.provisioning: standard.",
             commands=(
-                *(
-                    f"gcloud compute instance-groups managed list-errors {group} --region {deployment.region} "
-                    f"--project {deployment.project}"
-                    for group in queries.groups
-                ),
+                *(_errors_of(group, project=observed.deployment.project) for group in observed.groups[:_TOLD_GROUPS]),
                 "spot doctor RUN.yaml",
             ),
             duration_s=_AWAY_S,
@@ -153,9 +151,9 @@ def no_progress_seconds(run: RunConfig) -> float:
     return min(max(_NO_PROGRESS_S, 3 * cadence), 23 * 3600.0)
 
 
-def smallest_fleet(run: RunConfig) -> int:
-    """VMs without which no stage of the run can train."""
-    return min(run.machine_for(stage).vms for stage in run.stages) if run.stages else run.machine.vms
+def _errors_of(group: Group, *, project: str) -> str:
+    where = f"--zone {group.zone}" if group.zone else f"--region {group.machine.region}"
+    return f"gcloud compute instance-groups managed list-errors {group.name} {where} --project {project}"
 
 
 def _define(

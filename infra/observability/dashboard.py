@@ -8,29 +8,22 @@ from typing import Any
 from cdktn_provider_google.monitoring_dashboard import MonitoringDashboard
 from constructs import Construct
 
-from agent.config import Machine
 from infra.deployment import Deployment
 from infra.observability import metrics
+from infra.observability.observed import Observed
 from infra.observability.queries import Queries
 
 _COLUMNS = 48
 _HEIGHT = 16
-SHUTDOWN_SHARE = 0.9
-"""Of the shutdown phase the agent plans with: agent/window.py keeps the rest in reserve."""
 
 
-def window_seconds(machine: Machine) -> float:
-    """How long a save may take from the notice on."""
-    return machine.notice + machine.shutdown_window * SHUTDOWN_SHARE
+def define_dashboard(scope: Construct, observed: Observed) -> None:
+    MonitoringDashboard(scope, "dashboard", dashboard_json=json.dumps(dashboard(observed), indent=1))
 
 
-def define_dashboard(scope: Construct, *, deployment: Deployment, queries: Queries) -> None:
-    MonitoringDashboard(scope, "dashboard", dashboard_json=json.dumps(dashboard(deployment, queries), indent=1))
-
-
-def dashboard(deployment: Deployment, queries: Queries) -> dict[str, Any]:
+def dashboard(observed: Observed) -> dict[str, Any]:
     """Google's `Dashboard` resource, as its API takes it."""
-    window = window_seconds(deployment.machine)
+    queries, window = Queries(observed=observed), observed.shortest_window_s
     widgets = [
         _figure("Goodput, last 6 h", f"1 - clamp_max({queries.total(metrics.SECONDS_LOST, '6h')} / 21600, 1)"),
         _figure("Preemptions, last 24 h", queries.count(metrics.PREEMPTIONS, "24h")),
@@ -62,18 +55,18 @@ def dashboard(deployment: Deployment, queries: Queries) -> dict[str, Any]:
             {"VMs": queries.vms, "failures": queries.count(metrics.TRAINER_FAILURES, "1h")},
         ),
         _chart("VM hours of the last day", {"VM hours": f"sum_over_time({queries.vms}[24h:10m]) / 6"}),
-        _text("Costs", _costs(deployment)),
+        _text("Costs", _costs(observed.deployment)),
         {
             "title": "The agent's journal",
             "logsPanel": {
-                "filter": f'resource.type="gce_instance" AND jsonPayload.RUN_ID="{deployment.run.run_id}" '
+                "filter": f'resource.type="gce_instance" AND {metrics.one_of("run_id", observed.run_ids)} '
                 'AND jsonPayload.EVENT!="trainer_output"',
-                "resourceNames": [f"projects/{deployment.project}"],
+                "resourceNames": [f"projects/{observed.deployment.project}"],
             },
         },
     ]
     return {
-        "displayName": f"spot-training: {deployment.run.run_id}",
+        "displayName": f"spot-training: {observed.name}",
         "mosaicLayout": {"columns": _COLUMNS, "tiles": _laid_out(widgets)},
     }
 

@@ -17,6 +17,8 @@ from cdktn_provider_google.logging_metric import (
 )
 from constructs import Construct
 
+from infra.observability.observed import Observed
+
 FAILURES = ("crash", "out_of_memory", "hang")
 UNSAVED = ("not_committed", "not_staged", "save_failed")
 
@@ -59,10 +61,10 @@ class JournalMetric:
         """The metric's name in the project; its type is logging.googleapis.com/user/ and this."""
         return f"spot/{run_id}/{self.name}"
 
-    def log_filter(self, run_id: str) -> str:
+    def log_filter(self, run_ids: tuple[str, ...]) -> str:
         """In Cloud Logging's query language."""
-        terms = ['resource.type="gce_instance"', f'jsonPayload.RUN_ID="{run_id}"', _one_of("event", self.events)]
-        return " AND ".join([*terms, *(_one_of(name, values) for name, values in self.where.items())])
+        terms = ['resource.type="gce_instance"', one_of("run_id", run_ids), one_of("event", self.events)]
+        return " AND ".join([*terms, *(one_of(name, values) for name, values in self.where.items())])
 
     @property
     def extractor(self) -> str | None:
@@ -148,13 +150,13 @@ METRICS = (
 )
 
 
-def define_metrics(scope: Construct, *, run_id: str) -> None:
-    """All of `METRICS` for one run."""
+def define_metrics(scope: Construct, observed: Observed) -> None:
+    """All of `METRICS`."""
     for metric in METRICS:
-        _define(scope, metric, run_id=run_id)
+        _define(scope, metric, observed=observed)
 
 
-def _define(scope: Construct, metric: JournalMetric, *, run_id: str) -> None:
+def _define(scope: Construct, metric: JournalMetric, *, observed: Observed) -> None:
     labels = (
         [LoggingMetricMetricDescriptorLabels(key=metric.label, value_type="STRING", description="as in the journal")]
         if metric.label
@@ -164,9 +166,9 @@ def _define(scope: Construct, metric: JournalMetric, *, run_id: str) -> None:
     LoggingMetric(
         scope,
         f"metric-{metric.name}",
-        name=metric.full_name(run_id),
-        description=f"Run {run_id}. {metric.about}.",
-        filter=metric.log_filter(run_id),
+        name=metric.full_name(observed.name),
+        description=f"Run {observed.name}. {metric.about}.",
+        filter=metric.log_filter(observed.run_ids),
         value_extractor=metric.extractor,
         label_extractors={metric.label: f"EXTRACT({_payload(metric.label)})"} if metric.label else None,
         metric_descriptor=LoggingMetricMetricDescriptor(
@@ -189,6 +191,7 @@ def _payload(name: str) -> str:
     return f"jsonPayload.{name.upper()}"
 
 
-def _one_of(name: str, values: tuple[str, ...]) -> str:
+def one_of(name: str, values: tuple[str, ...]) -> str:
+    """The term of a filter that holds where a field of the journal has one of these values."""
     quoted = " OR ".join(f'"{value}"' for value in values)
     return f"{_payload(name)}={quoted}" if len(values) == 1 else f"{_payload(name)}=({quoted})"

@@ -10,14 +10,14 @@ import re
 from dataclasses import dataclass
 
 from infra.observability.metrics import JournalMetric
+from infra.observability.observed import Observed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Queries:
-    """Queries of run `run_id`, whose VMs are in the instance groups `groups`. `window`s are PromQL's: "30m"."""
+    """Queries about what is observed. A `window` is PromQL's: "30m"."""
 
-    run_id: str
-    groups: tuple[str, ...]
+    observed: Observed
 
     def count(self, metric: JournalMetric, window: str, *, offset: str = "0s", **labels: str) -> str:
         """Records in the last `window`, or in one that ended `offset` ago; 0 where there was none."""
@@ -43,12 +43,12 @@ class Queries:
     @property
     def vms(self) -> str:
         """How many VMs the run's groups have now."""
-        named = "|".join(self.groups)
+        named = "|".join(group.name for group in self.observed.groups)
         labels = f'monitored_resource="instance_group", instance_group_name=~"{named}"'
         return f"(sum(compute_googleapis_com:instance_group_size{{{labels}}}) or vector(0))"
 
     def _series(self, metric: JournalMetric, suffix: str, labels: dict[str, str]) -> str:
-        name = re.sub(r"[^A-Za-z0-9]", "_", f"user/{metric.full_name(self.run_id)}")
+        name = re.sub(r"[^A-Za-z0-9]", "_", f"user/{metric.full_name(self.observed.name)}")
         wanted = {"monitored_resource": "gce_instance"} | labels
         listed = ", ".join(f'{key}="{value}"' for key, value in wanted.items())
         return f"logging_googleapis_com:{name}{suffix}{{{listed}}}"

@@ -1,4 +1,4 @@
-"""Observability of one run."""
+"""Observability of one run, or of all experiments of its ablations together."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from infra.observability.alerts import define_alerts
 from infra.observability.budget import define_budget
 from infra.observability.dashboard import define_dashboard
 from infra.observability.metrics import define_metrics
-from infra.observability.queries import Queries
+from infra.observability.observed import Observed
 from infra.stack import GoogleStack
 
 
 class ObservabilityStack(GoogleStack):
     """Metrics from the journal, a dashboard, alerts, and a budget where the run file has one."""
 
-    def __init__(self, scope: Construct, name: str, *, deployment: Deployment, groups: tuple[str, ...]) -> None:
+    def __init__(self, scope: Construct, name: str, *, deployment: Deployment) -> None:
         super().__init__(scope, name, deployment=deployment, state=f"{deployment.run.run_id}/observability")
-        queries = Queries(run_id=deployment.run.run_id, groups=groups)
-        define_metrics(self, run_id=deployment.run.run_id)
-        define_dashboard(self, deployment=deployment, queries=queries)
-        channels = define_alerts(self, deployment=deployment, queries=queries)
+        observed = Observed.of(deployment)
+        define_metrics(self, observed)
+        define_dashboard(self, observed)
+        channels = define_alerts(self, observed)
         if deployment.cloud.budget is not None:
             define_budget(self, deployment=deployment, budget=deployment.cloud.budget, channels=channels)

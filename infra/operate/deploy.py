@@ -26,7 +26,7 @@ PROJECT_WIDE = (FOUNDATION, "continuous-integration")
 """Stacks that are not one run's."""
 BUCKET = "google_storage_bucket.bucket"
 DELETE_BUCKET = "SPOT_DELETE_BUCKET"
-"""Set for the app: the foundation lets its bucket be destroyed."""
+"""For the app: the name of the bucket that its foundation may destroy."""
 
 _PROOF_S = 120.0
 _CDKTF_S = 3 * 3600.0
@@ -63,7 +63,7 @@ class Operation:
         """Write and check the stacks. Raises ProgramError where the checks find a mistake."""
         # A process of its own: it is the one that `cdktf synth` runs.
         env = {"SPOT_RUN": str(self.run_file), "CDKTF_OUTDIR": str(self.out)}
-        env |= {DELETE_BUCKET: "1"} if delete_bucket else {}
+        env |= {DELETE_BUCKET: self.deployment.bucket} if delete_bucket else {}
         self._python("infra.main", env=env)
         self._python("infra.proof", str(self.out), env={})
         stacks = read_stacks(self.out)

@@ -15,6 +15,9 @@ from agent.config import load_run
 from agent.journal import journal_fields
 from agent.ledger import Incident, Resume
 from infra.deployment import Deployment
+from infra.operate.stacks import read_stacks
+from tests.cloud.conftest import Synthesize
+from tests.cloud.examples import Synthesized
 
 ROOT = Path(__file__).parents[2]
 RUN = """
@@ -41,7 +44,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     (folder / "run.yaml").write_text(RUN)
     app = App(outdir=str(folder / "out"))
     deployment = Deployment.of(load_run(folder / "run.yaml"))
-    ObservabilityStack(app, "observability", deployment=deployment, groups=("spot-watched",))
+    ObservabilityStack(app, "observability", deployment=deployment)
     app.synth()
     made: dict[str, Any] = json.loads((folder / "out/stacks/observability/cdk.tf.json").read_text())
     return made
@@ -238,3 +241,51 @@ def test_the_budget_is_of_this_run_and_warns_before_it_is_spent(stack: dict[str,
         (1, "FORECASTED_SPEND"),
     ]
     assert budget["provider"] == "google.billing"
+
+
+def test_commands_that_alerts_tell_are_commands_of_spot(stack: dict[str, Any]) -> None:
+    from infra.cli import app
+
+    known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    told = {
+        name
+        for policy in stack["resource"]["google_monitoring_alert_policy"].values()
+        for name in re.findall(r"\bspot (\w+)", policy["documentation"]["content"])
+    }
+    assert {"logs", "ssh", "doctor", "drill"} == told
+    assert told <= known
+
+
+def test_all_experiments_of_a_grid_are_watched_together(synthesized: Synthesize) -> None:
+    example = synthesized("ablations")
+    experiments = {run.run_id for run in example.deployment.run.experiments()}
+    assert len(experiments) > 1
+    stack = example.stacks["observability"]
+    for metric in metrics(stack).values():
+        named = re.search(r"jsonPayload\.RUN_ID=\(([^)]*)\)", metric["filter"])
+        assert named
+        assert set(re.findall(r'"([^"]+)"', named[1])) == experiments
+    fleets = example.stacks["ablations"]["resource"]
+    groups = {group["name"] for kind in fleets if "group_manager" in kind for group in fleets[kind].values()}
+    watched = {name for query in _alert_queries(stack) for name in re.findall(r'instance_group_name=~"([^"]*)"', query)}
+    assert {name for names in watched for name in names.split("|")} == groups
+
+
+def test_stacks_are_built_one_after_the_other_and_observability_last(example: Synthesized) -> None:
+    stacks = [stack.name for stack in read_stacks(example.out)]
+    fleet = "ablations" if example.deployment.run.ablations else "fleet"
+    assert [name for name in stacks if name != "continuous-integration"] == [
+        "foundation",
+        "packages",
+        fleet,
+        "observability",
+    ]
+    assert ("continuous-integration" in stacks) == (example.deployment.cloud.github is not None)
+
+
+def test_what_vms_install_from_is_what_is_put_into_the_bucket_and_stays_there(synthesized: Synthesize) -> None:
+    example = synthesized("production")
+    (bundle,) = example.stacks["packages"]["resource"]["google_storage_bucket_object"].values()
+    (template,) = example.stacks["fleet"]["resource"]["google_compute_instance_template"].values()
+    assert template["metadata"]["spot-bundle"] == f"gs://{bundle['bucket']}/{bundle['name']}"
+    assert bundle["deletion_policy"] == "ABANDON"
