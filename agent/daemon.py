@@ -27,6 +27,7 @@ from agent.channel import listen
 from agent.config import RunConfig
 from agent.endings import await_end
 from agent.folder import FolderLink
+from agent.group import Ending
 from agent.health import Health
 from agent.launch import fetch_state
 from agent.ledger import Incident, Kind, Resume, utc_now, write_record
@@ -75,6 +76,7 @@ class Agent:
     command: list[str]
     folder_link: FolderLink | None = None
     is_preempted: Callable[[], Awaitable[bool]] | None = None
+    ending: Ending = "stopped"
     unit: str | None = None  # the systemd service we are, which trainers must outlive
     clock: Callable[[], float] = time.monotonic
 
@@ -122,7 +124,11 @@ class Agent:
         except (GaveUp, StoreError, RestoreError, NewerFormatError, AttemptError) as error:
             log.error("gave_up", error=str(error))
             await self.record(self.incident("gave_up", "agent", detail=str(error)))
-            return 1 if isinstance(error, StoreError) else EXIT_GAVE_UP
+            if isinstance(error, StoreError):
+                return 1
+            others = self.superseded.is_set() or isinstance(error, AttemptError)  # somebody else trains this run
+            self.ending = "superseded" if others else "gave_up"
+            return EXIT_GAVE_UP
         finally:
             for task in (*watchers, *self._background):
                 task.cancel()
@@ -135,6 +141,7 @@ class Agent:
         while True:
             if await asyncio.to_thread(is_complete, self.store, timeout=_CALL_TIMEOUT_S):
                 log.info("complete", why="the run was finished before; nothing to do")
+                self.ending = "complete"
                 return 0
             cause = await self._attempt(adopted)
             adopted = None
@@ -142,6 +149,8 @@ class Agent:
             self.health.count_restart(cause)
             log.info("trainer_ended", cause=cause, step=self.step, restart=decision.restart, pause_s=decision.pause_s)
             if cause in ("complete", "preempted", "operator_stop"):
+                if cause == "complete" and not self.window_open:  # else the next VM finds it finished, and has the time
+                    self.ending = "complete"
                 return 0
             if cause == "superseded":
                 raise GaveUp("another VM has started a newer attempt of this run; this one stops")

@@ -20,6 +20,7 @@ from agent.config import RunConfig, RunFileError, load_run, parse_seconds
 from agent.daemon import Agent, trainer_command
 from agent.drain import Uploader
 from agent.folder import FolderLink
+from agent.group import finish
 from agent.handover import handover_on_hangup
 from agent.health import Health
 from agent.notices import Notices
@@ -51,6 +52,7 @@ async def supervise(
         is_preempted: Callable[[], Awaitable[bool]] | None = None
         warning_s = run.machine.notice
         vm = os.environ.get("SPOT_LOCAL_VM") or socket.gethostname()
+        client: MetadataClient | None = None
         if await is_on_gce():
             client = await stack.enter_async_context(MetadataClient())
             watching = asyncio.create_task(watch_metadata(client, notices))
@@ -69,7 +71,10 @@ async def supervise(
         if run.workload.kind == "command":
             agent.folder_link = FolderLink(agent)
         log.info("agent_started", run_id=run.run_id, vm=vm, bucket=store.url, pid=os.getpid(), health_port=port)
-        return await agent.run()
+        status = await agent.run()
+        if client:
+            await finish(agent.ending, client)
+        return status
 
 
 async def ask_preempted(client: MetadataClient) -> bool:
