@@ -30,12 +30,14 @@ class LocalCloud:
 
 
 @contextmanager
-def local_cloud(bucket: str, run_prefixes: list[str], *, preallocate: int = 0) -> Iterator[LocalCloud]:
+def local_cloud(
+    bucket: str, run_prefixes: list[str], *, preallocate: int = 0, address: str = "127.0.0.1"
+) -> Iterator[LocalCloud]:
     """A bucket in which VMs may create and read, and delete nothing but rolling checkpoints of their runs.
 
     Inside the block this process is the operator: its default credentials may do everything with objects.
     """
-    with running_storage(preallocate=preallocate) as storage:
+    with running_storage(preallocate=preallocate, address=address) as storage:
         cloud = LocalCloud(storage)
         storage.create_bucket(bucket)
         storage.iam(

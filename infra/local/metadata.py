@@ -37,7 +37,7 @@ def random_token(_account: str, _lifetime: float) -> str:
 
 
 class MetadataServer:
-    """One VM's metadata server; `with MetadataServer(...) as server:` serves on 127.0.0.1 until the block ends.
+    """One VM's metadata server; `with MetadataServer(...) as server:` serves on `address` until the block ends.
 
     `port` 0 takes a free one. `mint` makes access tokens; one is reissued once less than `token_margin` of its
     `token_lifetime` seconds are left. `clock` (seconds) times tokens and 503 spells. Methods are thread-safe.
@@ -56,6 +56,7 @@ class MetadataServer:
         mint: MintToken = random_token,
         token_lifetime: float = 3599.0,
         token_margin: float = 300.0,
+        address: str = "127.0.0.1",
         port: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -91,13 +92,13 @@ class MetadataServer:
         for path, value in leaves.items():
             self._tree.set(path, value)
         self._tree.set(f"{_ACCOUNTS}default/token", self._token.answer)
-        self._http = Server(port, self)
+        self._http = Server(address, port, self)
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), name="metadata", daemon=True)
 
     @property
     def host(self) -> str:
         """`127.0.0.1:PORT`, as `GCE_METADATA_HOST` wants it."""
-        return f"127.0.0.1:{self._http.server_address[1]}"
+        return "{}:{}".format(*self._http.server_address)
 
     def set(self, path: str, value: Value) -> None:
         """Set e.g. `instance/preempted`; polls that wait for the path, or a directory above it, answer at once."""

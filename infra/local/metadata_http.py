@@ -38,8 +38,8 @@ class Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, port: int, source: Source) -> None:
-        super().__init__(("127.0.0.1", port), Handler)
+    def __init__(self, address: str, port: int, source: Source) -> None:
+        super().__init__((address, port), Handler)
         self.source = source
         self.open: set[socket.socket] = set()
 

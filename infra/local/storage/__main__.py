@@ -19,7 +19,8 @@ _ENDINGS = (signal.SIGTERM, signal.SIGINT)
 def main() -> int:
     """Parse the arguments, print one ready line, serve."""
     parser = argparse.ArgumentParser(prog="python -m infra.local.storage", description=__doc__)
-    parser.add_argument("--port", type=int, default=0, help="loopback port; 0 takes a free one (default)")
+    parser.add_argument("--address", default="127.0.0.1", help="address to listen on (default: loopback)")
+    parser.add_argument("--port", type=int, default=0, help="port; 0 takes a free one (default)")
     parser.add_argument(
         "--preallocate", type=int, default=0, metavar="BYTES", help="object memory to touch before ready"
     )
@@ -31,7 +32,8 @@ def main() -> int:
     if arguments.parent_pid is not None:
         watch_parent(arguments.parent_pid)
 
-    with StorageServer(arguments.port, World(Pool(arguments.preallocate))) as server:
+    world = World(Pool(arguments.preallocate))
+    with StorageServer(arguments.port, world, address=arguments.address) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 60}, daemon=True).start()
         print(f"ready {server.url}", flush=True)
         signal.sigwait(_ENDINGS)

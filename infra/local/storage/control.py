@@ -150,12 +150,14 @@ class StorageControl:
 
 
 @contextlib.contextmanager
-def running_storage(*, port: int = 0, preallocate: int = 0, start_timeout: float = 20.0) -> Iterator[StorageControl]:
+def running_storage(
+    *, address: str = "127.0.0.1", port: int = 0, preallocate: int = 0, start_timeout: float = 20.0
+) -> Iterator[StorageControl]:
     """A server in a process of its own, ready; stopped at the end. It ends with this process whatever happens.
 
     `preallocate` bytes of object memory are touched before it is ready (seconds per gigabyte).
     """
-    command = [sys.executable, "-m", "infra.local.storage", "--port", str(port)]
+    command = [sys.executable, "-m", "infra.local.storage", "--address", address, "--port", str(port)]
     command += ["--preallocate", str(preallocate), "--parent-pid", str(os.getpid())]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
     try:

@@ -60,19 +60,19 @@ class World:
 
 
 class StorageServer(socketserver.ThreadingTCPServer):
-    """Listens on loopback; `url` is what STORAGE_EMULATOR_HOST must be."""
+    """Listens on loopback, or on `address` where VMs are hosts of their own; `url` is what STORAGE_EMULATOR_HOST must be."""
 
     daemon_threads = True
     allow_reuse_address = True
     request_queue_size = 256
 
-    def __init__(self, port: int, world: World) -> None:
+    def __init__(self, port: int, world: World, *, address: str = "127.0.0.1") -> None:
         self.world = world
-        super().__init__(("127.0.0.1", port), Connection)
+        super().__init__((address, port), Connection)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        return "http://{}:{}".format(*self.server_address)
 
     def shutdown_request(self, request: socket.socket | tuple[bytes, socket.socket]) -> None:
         # The default sends FIN first; a fault's reset must be the only thing the client sees.
