@@ -17,6 +17,6 @@ def test_every_example_writes_a_manifest_of_its_stacks(example: Synthesized) -> 
 def test_labels_keep_their_names(example: Synthesized) -> None:
     """A bill that is split by spot-run, and a budget that counts it, find nothing under spot_run."""
     for name, stack in example.stacks.items():
-        (provider,) = stack["provider"]["google"]
+        (provider,) = [provider for provider in stack["provider"]["google"] if "alias" not in provider]
         assert provider["default_labels"].items() <= example.deployment.labels.items(), name
         assert provider["default_labels"]["managed-by"] == "spot-training"
