@@ -61,6 +61,14 @@ class Deployment:
                 f"checkpoint.bucket is {run.checkpoint.bucket}, with more in its path than letters, digits, '.', '_', "
                 "'-' and single slashes\n    fix: write gs://BUCKET/PREFIX"
             )
+        for key, place, fix in (
+            ("data.source", run.data and run.data.source, "copy it to a bucket, and write gs://BUCKET/FOLDER"),
+            ("model.name", run.model and run.model.name, "write a Hugging Face name"),
+        ):
+            if place and place.startswith("/") and run.cloud.image is None:
+                raise NotDeployable(
+                    f"{key} is {place}, a folder that no VM has\n    fix: {fix}, or a cloud.image that has the folder"
+                )
         return cls(run=run, cloud=run.cloud, bucket=bucket, prefix=prefix)
 
     @property

@@ -1,0 +1,50 @@
+"""What can be trained here and can't be deployed is refused before anything is built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent.config import load_run
+from infra.deployment import Deployment, NotDeployable
+
+LOCAL = """
+run_id: tiny
+model: {name: MODEL}
+data: {source: SOURCE}
+checkpoint: {bucket: gs://my-runs}
+cloud: {project: my-project}
+"""
+
+
+def deployment_of(folder: Path, *, model: str, source: str, more: str = "") -> Deployment:
+    file = folder / "run.yaml"
+    file.write_text(
+        LOCAL.replace("MODEL", model).replace("SOURCE", source).replace("my-project}", f"my-project{more}}}")
+    )
+    return Deployment.of(load_run(file))
+
+
+@pytest.mark.parametrize(
+    ("model", "source", "said"),
+    [
+        ("aa/bb", "books", "data.source is .*/books, a folder that no VM has"),
+        ("./mine", "stdlib", "model.name is .*/mine"),
+    ],
+)
+def test_a_folder_of_this_machine_is_no_place_for_a_vm_to_read(
+    model: str, source: str, said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(NotDeployable, match=said):
+        deployment_of(tmp_path, model=model, source=source)
+
+
+@pytest.mark.parametrize("source", ["stdlib", "gs://my-books/text", "hf://some/set"])
+def test_what_a_vm_can_reach_is_deployed(source: str, tmp_path: Path) -> None:
+    assert deployment_of(tmp_path, model="aa/bb", source=source).run.run_id == "tiny"
+
+
+def test_an_image_of_ones_own_may_hold_the_data(tmp_path: Path) -> None:
+    image = ", image: projects/my-project/global/images/family/mine"
+    assert deployment_of(tmp_path, model="aa/bb", source="/data/books", more=image).cloud.image
