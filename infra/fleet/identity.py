@@ -21,8 +21,8 @@ from agent.config import Machine
 from agent.manifest import ROLLING
 from infra.conditions import is_group, objects_and_listings_below, objects_below
 from infra.deployment import PACKAGES, Deployment
+from infra.fleet.roles import IN_PROJECT
 
-IN_PROJECT = ("roles/logging.logWriter", "roles/monitoring.metricWriter")
 CREATE, READ = "roles/storage.objectCreator", "roles/storage.objectViewer"
 
 
