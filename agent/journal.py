@@ -3,7 +3,8 @@
     log = structlog.get_logger()
     log.warning("notice", source="metadata", cause="preempted", message="optional text for people")
 
-Under journald each key is a field, so `journalctl -u spot-agent EVENT=notice CAUSE=preempted` finds it. Writing never
+Under journald each key is a field, so `journalctl -u spot-agent EVENT=notice CAUSE=preempted` finds it; what the
+trainer prints has SYSLOG_IDENTIFIER=spot-trainer. `agent.events` lists all events with their fields. Writing never
 waits and never raises: when journald can't take a record it is counted, and the next one carries `DROPPED=n`.
 Secrets are taken out first (`agent.redaction`).
 """
@@ -31,6 +32,7 @@ from agent.redaction import redact
 Mode = Literal["auto", "journal", "json", "console"]
 JOURNAL_SOCKET = Path("/run/systemd/journal/socket")
 IDENTIFIER = "spot-agent"
+TRAINER = "spot-trainer"
 _PRIORITIES = {"critical": 2, "error": 3, "exception": 3, "warning": 4, "info": 6, "debug": 7}
 _STAMPS = {
     "json": structlog.processors.TimeStamper("iso", utc=True, key="time"),
@@ -145,7 +147,7 @@ def journal_fields(event: EventDict) -> list[tuple[str, str]]:
     own = {
         "MESSAGE": message,
         "PRIORITY": str(_PRIORITIES.get(str(event.get("level")), 6)),
-        "SYSLOG_IDENTIFIER": IDENTIFIER,
+        "SYSLOG_IDENTIFIER": TRAINER if event.get("event") == "trainer_output" else IDENTIFIER,
     }
     fields: dict[str, str] = {
         _field_name(key): _plain(value) for key, value in event.items() if value is not None and key != "level"

@@ -45,6 +45,14 @@ def fields() -> None:
 
 
 @app.command()
+def events() -> None:
+    """List what the agent says in the journal: every event, its fields, and commands that answer questions."""
+    from infra.events import draw_events  # noqa: PLC0415, only this command needs it
+
+    Console().print(draw_events(), soft_wrap=False)
+
+
+@app.command()
 def schema() -> None:
     """Print the run file's JSON schema, for editors and other tools."""
     typer.echo(json.dumps(RunConfig.model_json_schema(), indent=2))

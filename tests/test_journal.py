@@ -289,3 +289,10 @@ def collect(mode: journal.Mode, folder: Path, tell: Any) -> str:
         structlog.get_logger().info("that was all")
         thread.join(20)
     return "\n".join(f"{name}={value}" for record in records for name, value in record.items())
+
+
+def test_what_the_trainer_prints_is_told_apart_from_what_the_agent_says(journald: Journald) -> None:
+    journal.configure("journal", journal_socket=journald.path)
+    structlog.get_logger().info("trainer_output", message="loss 2.5")
+    structlog.get_logger().info("committed", step=3)
+    assert [journald.record()["SYSLOG_IDENTIFIER"] for _ in range(2)] == ["spot-trainer", "spot-agent"]
