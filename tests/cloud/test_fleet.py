@@ -9,6 +9,7 @@ import pytest
 
 from agent.config import load_run
 from agent.config.machine_types import BUILT_IN_GPUS
+from infra.deployment import Deployment
 from infra.fleet.images import CPU_IMAGE, GPU_IMAGE
 from infra.fleet.patience import BOOT_S, RESTART_S
 from infra.fleet.plan import groups_of
@@ -219,7 +220,7 @@ def test_a_stage_names_the_group_that_goes_on_and_the_last_names_none(synthesize
 def test_stages_of_one_machine_share_one_group(synthesized: Synthesize) -> None:
     deployment = synthesized("hybrid").deployment
     stages = tuple(stage.model_copy(update={"machine": None}) for stage in deployment.run.stages)
-    alike = type(deployment).of(deployment.run.model_copy(update={"stages": stages}))
+    alike = Deployment.of(deployment.run.model_copy(update={"stages": stages}))
     (group,) = groups_of(alike)
     assert (group.name, group.size, group.stage, group.next) == ("spot-hybrid", 1, None, None)
 
@@ -244,3 +245,12 @@ def test_each_experiment_is_one_vm_with_an_identity_of_its_own(synthesized: Synt
     emails = {template["service_account"]["email"] for template in templates(ablations)}
     accounts = {account["account_id"] for account in resources(ablations, "google_service_account")}
     assert len(emails) == len(accounts) == 6
+
+
+def test_the_longest_names_fit_and_stay_apart(synthesized: Synthesize) -> None:
+    run = synthesized("hybrid").deployment.run
+    stages = tuple(stage.model_copy(update={"name": f"{'s' * 60}_{place}"}) for place, stage in enumerate(run.stages))
+    longest = Deployment.of(run.model_copy(update={"run_id": "r" * 40, "stages": stages}))
+    names = {group.name for group in groups_of(longest)}
+    assert len(names) == len(stages)
+    assert max(map(len, names)) + len("-abcd") <= 63
