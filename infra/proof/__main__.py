@@ -1,4 +1,7 @@
-"""`python -m infra.proof RUN.yaml...|cdktf.out`: exit status 1 for a mistake, 2 where nothing could be checked."""
+"""`python -m infra.proof RUN.yaml...|cdktf.out`: exit status 1 for a mistake, 2 where nothing could be checked.
+
+`python -m infra.proof iam RUN.yaml...` prints who may do what.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,13 @@ from rich.text import Text
 
 from infra.proof.app import NotSynthesized, Proof, prove, read, synthesize
 from infra.proof.bindings import NoBindings
+from infra.proof.print_iam import print_iam
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["iam"]:
+        print_iam(sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(prog="python -m infra.proof", description="Check the stacks without the cloud.")
     parser.add_argument("what", nargs="+", type=Path, metavar="RUN.yaml|FOLDER", help="run files, or cdktf.out")
     console = Console(soft_wrap=True)
