@@ -13,7 +13,7 @@ SEVERITIES = {"debug": "DEBUG", "info": "INFO", "warning": "WARNING", "err": "ER
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """Which records. `fields`: NAME=VALUE each, as in the journal; `since`: as journalctl reads it, such as "-2h"."""
+    """Which records. `fields`: NAME=VALUE each, as in the journal; `since`: how far back, such as "2h"."""
 
     event: str | None = None
     priority: str | None = None
@@ -34,7 +34,7 @@ def journalctl(wanted: Wanted, *, follow: bool) -> list[str]:
     command = ["sudo", "journalctl", "--unit=spot-agent", "--output=short-iso-precise", f"--lines={wanted.lines}"]
     command += ["--no-pager", *(["--follow"] if follow else [])]
     command += [f"--priority={wanted.priority}"] if wanted.priority else []
-    command += [f"--since={wanted.since}"] if wanted.since else []
+    command += [f"--since=-{wanted.since}"] if wanted.since else []
     return command + [f"{name}={value}" for name, value in wanted.matches]
 
 
@@ -51,7 +51,7 @@ def gcloud_logging(wanted: Wanted, *, deployment: Deployment) -> list[str]:
         " AND ".join(terms),
         f"--project={deployment.project}",
         f"--limit={wanted.lines}",
-        f"--freshness={(wanted.since or '-7d').removeprefix('-')}",
+        f"--freshness={wanted.since or '7d'}",
         "--order=desc",
         "--format=value(timestamp,resource.labels.instance_id,jsonPayload.MESSAGE)",
     ]
