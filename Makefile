@@ -2,6 +2,10 @@
 
 PYTHON ?= python3
 RUN ?= workloads/llm/run.yaml
+# Whether somebody said which run: what changes a cloud does not guess.
+NAMED := $(filter-out file,$(origin RUN))
+NEEDS_RUN := $(if $(NAMED),,which-run)
+DEFAULT_CLOUD_RUN := workloads/llm/production.yaml
 ARGS ?=
 
 VENV := .venv
@@ -25,13 +29,14 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help venv demo llm bench test test-slow test-all check format lock clean another-torch
+.PHONY: synth doctor deploy diff destroy logs ssh drill which-run
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@printf '%s\n' '' \
 	  'Variables (make TARGET NAME=VALUE):' \
-	  '  RUN        the run file of `make llm` [$(RUN)]' \
-	  '  ARGS       more arguments for pytest, such as "-k window -x"' \
+	  '  RUN        the run file; `make llm` has a default [$(RUN)]' \
+	  '  ARGS       more arguments, for pytest or spot, such as "-k window -x" or "--event notice --follow"' \
 	  '  PYTHON     the Python to build .venv with, 3.11 or newer [$(PYTHON)]' \
 	  '  TORCH      the PyTorch build: a version, a wheel file or its address [$(TORCH)]' '' \
 	  'PyTorch is not in requirements.lock, because which build fits depends on the machine: the default is your' \
@@ -47,6 +52,34 @@ demo: $(READY) ## Train, preempt, resume on the local cloud; prove that nothing 
 
 llm: $(READY) ## Train RUN on the local cloud
 	@$(BIN)/spot run $(RUN)
+
+synth: $(CLOUD) ## Write RUN's stacks as Terraform's JSON, and check them
+	@$(BIN)/spot synth $(if $(NAMED),$(RUN),$(DEFAULT_CLOUD_RUN)) $(ARGS)
+
+doctor: $(CLOUD) ## Say what is between this machine and a running fleet
+	@$(BIN)/spot doctor $(if $(NAMED),$(RUN)) $(ARGS)
+
+# Each is `spot NAME RUN.yaml`, which asks before it changes anything.
+deploy: $(NEEDS_RUN) $(CLOUD) ## Build RUN in the cloud, and start it
+	@$(BIN)/spot deploy $(RUN) $(ARGS)
+
+diff: $(NEEDS_RUN) $(CLOUD) ## Show what a deployment of RUN would change
+	@$(BIN)/spot diff $(RUN) $(ARGS)
+
+destroy: $(NEEDS_RUN) $(CLOUD) ## Take RUN's VMs away; its bucket stays
+	@$(BIN)/spot destroy $(RUN) $(ARGS)
+
+logs: $(NEEDS_RUN) $(READY) ## Read the journal of RUN's agent, on its VM
+	@$(BIN)/spot logs $(RUN) $(ARGS)
+
+ssh: $(NEEDS_RUN) $(READY) ## Open a shell on RUN's VM
+	@$(BIN)/spot ssh $(RUN) $(ARGS)
+
+drill: $(NEEDS_RUN) $(READY) ## Have one Spot VM of RUN taken away, for real
+	@$(BIN)/spot drill $(RUN) $(ARGS)
+
+which-run:
+	@echo 'Which run? Name its file: make $(firstword $(MAKECMDGOALS)) RUN=path/to/run.yaml' >&2; exit 2
 
 bench: $(READY) ## Measure saving, restoring and noticing; write out/bench/results.json
 	@$(BIN)/python -m infra.bench
