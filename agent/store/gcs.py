@@ -170,11 +170,19 @@ class GcsStore:
         reply = self._transport.request(
             "GET", f"{self._object(name)}?{_FIELDS}", deadline=deadline, doing=f"looking at {self.url}/{name}"
         )
-        if reply.status == 404:
+        if reply.status == 404 or (reply.status == 403 and self._is_absent(name, deadline)):
             return None
         if reply.status != 200:
             raise self._failure(reply, name, "storage.objects.get")
         return _stored(name, reply)
+
+    def _is_absent(self, name: str, deadline: float) -> bool:
+        """Whether a 403 only meant that there is no such object: so Cloud Storage answers who may not list the bucket,
+        and a VM may list below its run's prefix only. There it can ask."""
+        try:
+            return all(each.name != name for each in self._control.list(name, deadline))
+        except Forbidden:
+            return False
 
     def _download(self, name: str, into: Callable[[int], memoryview] | None, deadline: float) -> tuple[memoryview, int]:
         for _ in range(_DAMAGED_TRIES):  # it may be the way, not the object, that damages
@@ -185,6 +193,8 @@ class GcsStore:
                 doing=f"downloading {self.url}/{name}",
                 into=into,
             )
+            if reply.status == 403 and self._is_absent(name, deadline):
+                raise missing(f"{self.url}/{name}", self._bucket, reply.reason())
             if reply.status != 200:
                 raise self._failure(reply, name, "storage.objects.get")
             crc, announced = int(crc32c(reply.body)), _announced(reply)

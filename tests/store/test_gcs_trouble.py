@@ -224,3 +224,15 @@ def test_a_listing_of_several_pages_is_whole(bucket: BucketPlace) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda name: bucket.store.create(name, b"", timeout=20), names))
     assert [each.name for each in bucket.store.list(timeout=20)] == names
+
+
+def test_a_403_for_what_is_not_there_means_that_it_is_not_there(bucket: BucketPlace) -> None:
+    bucket.store.create("there", b"x", timeout=5)
+    bucket.server.fault("status", action="get", status=403, count=None)
+    with pytest.raises(NotFound):
+        bucket.store.read("missing", timeout=5)
+    with pytest.raises(Forbidden, match=r"storage\.objects\.get"):
+        bucket.store.read("there", timeout=5)
+    bucket.server.fault("status", action="list", status=403, count=None)
+    with pytest.raises(Forbidden, match=r"storage\.objects\.get"):
+        bucket.store.read("missing", timeout=5)
