@@ -188,7 +188,9 @@ class Machine(Section):
         if own is not None:
             yield Refusal(("local_ssd",), f"{self.type} comes with its {own} local SSDs", "leave it out")
         elif not choices:
-            yield Refusal(("local_ssd",), f"{self.type} can't have local SSDs", "write 0, or another machine.type")
+            yield Refusal(
+                ("local_ssd",), f"no local SSDs can be added to {self.type}", "write 0, or another machine.type"
+            )
         else:
             yield Refusal(
                 ("local_ssd",),

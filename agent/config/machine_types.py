@@ -66,12 +66,13 @@ _LOCAL_SSDS_BY_CPUS: dict[str, tuple[tuple[int, tuple[int, ...]], ...]] = {
 }
 """By family: up to so many processors, so many disks."""
 
-_WITHOUT_LOCAL_SSDS = ("e2-", "n4-", "n4d-", "t2d-", "t2a-", "h3-", "f1-", "g1-")
+_NONE_TO_ADD = re.compile(r"(e2|n4|n4d|t2d|t2a|h3|f1|g1|c3|c3d|c4|c4a|c4d|h4d|z3)-.*")
+"""Families that have no local SSDs, or have them in types of their own, which end in -lssd and bring them."""
 
 
 def local_ssds_to_add(machine_type: str) -> tuple[int, ...] | None:
     """The numbers of local SSDs that a VM of this type can be given; () where none, None where nothing is known."""
-    if machine_type in BUILT_IN_LOCAL_SSDS or machine_type.startswith(_WITHOUT_LOCAL_SSDS):
+    if machine_type in BUILT_IN_LOCAL_SSDS or _NONE_TO_ADD.fullmatch(machine_type):
         return ()
     if machine_type in _LOCAL_SSDS:
         return _LOCAL_SSDS[machine_type]

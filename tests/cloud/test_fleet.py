@@ -56,8 +56,9 @@ def test_a_vm_reads_the_very_run_that_its_group_is_for(example: Synthesized, tmp
         assert run.machine.type == template["machine_type"]
         assert run.machine.provisioning.upper() == template["scheduling"]["provisioning_model"]
         assert metadata["spot-notice"] == f"{run.machine.notice:g} s"
-        assert run.model_copy(update={"machine": None}).workload == example.deployment.run.workload
+        assert run.workload == example.deployment.run.workload
         assert (run.cloud, run.ablations, run.price_cap) == (None, None, None)
+        assert [stage.machine for stage in run.stages] == [None] * len(example.deployment.run.stages)
 
 
 def test_a_vm_knows_its_own_group_by_the_path_that_terraform_gives_it(example: Synthesized) -> None:
