@@ -1,43 +1,55 @@
 """What the identity of continuous integration may do, and why it must.
 
-It deploys every stack but the one that makes it: nobody can give himself more by pushing a commit. So it may hand out,
-in the project, only the roles that the stacks hand out (`grant_condition`).
+It deploys a run's own stacks (`spot deploy RUN.yaml --run-only`). What runs share, and this identity itself, a person
+deploys: nobody gives himself more by pushing a commit. So it may hand out, in the project, only the roles that a run's
+VMs get (`grant_condition`), and of the buckets it sees only the run's and the state's.
+
+What is left: it makes identities and starts VMs under them, so it reaches what the service accounts of its project
+reach. Give training a project of its own.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from infra.deployment import Deployment
+
 GRANTING = "roles/resourcemanager.projectIamAdmin"
-
-HANDED_OUT = ("roles/logging.logWriter", "roles/monitoring.metricWriter")
-"""The roles that the stacks give to identities in the project as a whole."""
-
-
-def grant_condition() -> str:
-    """For `GRANTING`: the CEL expression that holds where only roles of `HANDED_OUT` are given or taken."""
-    listed = ", ".join(f"'{role}'" for role in HANDED_OUT)
-    return f"api.getAttribute('iam.googleapis.com/modifiedGrantsByRole', []).hasOnly([{listed}])"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grant:
-    """A role in the project, and what part of a deployment needs it."""
+    """A role, and what part of a deployment needs it."""
 
     role: str
     why: str
 
 
-PROJECT_GRANTS = (
-    Grant(role="roles/compute.instanceAdmin.v1", why="instance templates, groups and health checks of the fleet"),
-    Grant(role="roles/compute.networkAdmin", why="the network, its subnet, router and NAT"),
-    Grant(role="roles/compute.securityAdmin", why="the firewall"),
-    Grant(role="roles/storage.admin", why="the bucket, its lifecycle and its policy; the state in its own bucket"),
+IN_PROJECT = (
+    Grant(role="roles/browser", why="to see the project"),
+    Grant(role="roles/serviceusage.serviceUsageConsumer", why="to see which APIs are on, and call them"),
+    Grant(role="roles/compute.instanceAdmin.v1", why="instance templates and groups"),
+    Grant(role="roles/compute.loadBalancerAdmin", why="the groups' health checks"),
     Grant(role="roles/iam.serviceAccountAdmin", why="one identity a run, made and taken away with it"),
-    Grant(role="roles/iam.roleAdmin", why="the roles that let a VM do less than any role of Google's"),
-    Grant(role=GRANTING, why="what those identities may do in the project, and no more: see grant_condition"),
-    Grant(role="roles/secretmanager.admin", why="the secret's existence and who may read it"),
-    Grant(role="roles/serviceusage.serviceUsageAdmin", why="the APIs that the stacks need"),
+    Grant(role="roles/iam.serviceAccountUser", why="to start VMs under that identity"),
+    Grant(role=GRANTING, why="what that identity may do in the project, and no more: see grant_condition"),
     Grant(role="roles/logging.configWriter", why="metrics from the journal"),
     Grant(role="roles/monitoring.editor", why="dashboard, alerts and their channels"),
 )
+IN_RUN_BUCKET = (Grant(role="roles/storage.admin", why="the bundle, and what a run's identity may do in the bucket"),)
+IN_STATE_BUCKET = (
+    Grant(role="roles/storage.objectAdmin", why="Terraform's state and its lock"),
+    Grant(role="roles/storage.legacyBucketReader", why="to see that old versions are kept"),
+)
+ON_SECRET = (Grant(role="roles/secretmanager.admin", why="who may read the W&B key"),)
+
+
+def handed_out(deployment: Deployment) -> tuple[str, ...]:
+    """The roles that a run's stacks give to identities in the project as a whole (infra/fleet/identity.py)."""
+    return ("roles/logging.logWriter", "roles/monitoring.metricWriter", deployment.role("resize"))
+
+
+def grant_condition(deployment: Deployment) -> str:
+    """For `GRANTING`: the CEL expression that holds where only `handed_out` roles are given or taken."""
+    listed = ", ".join(f"'{role}'" for role in handed_out(deployment))
+    return f"api.getAttribute('iam.googleapis.com/modifiedGrantsByRole', []).hasOnly([{listed}])"

@@ -5,11 +5,13 @@ from __future__ import annotations
 from cdktn import TerraformOutput
 from cdktn_provider_google.billing_account_iam_member import BillingAccountIamMember
 from cdktn_provider_google.project_iam_member import ProjectIamMember, ProjectIamMemberCondition
+from cdktn_provider_google.secret_manager_secret_iam_member import SecretManagerSecretIamMember
 from cdktn_provider_google.service_account import ServiceAccount
+from cdktn_provider_google.storage_bucket_iam_member import StorageBucketIamMember
 from constructs import Construct
 
 from infra.continuous_integration.federation import trust_repository
-from infra.continuous_integration.roles import GRANTING, PROJECT_GRANTS, grant_condition
+from infra.continuous_integration.roles import ACCOUNT_ID, GRANTING, PROJECT_GRANTS, grant_condition
 from infra.deployment import Deployment
 from infra.stack import GoogleStack
 
@@ -22,21 +24,11 @@ class ContinuousIntegrationStack(GoogleStack):
         identity = ServiceAccount(
             self,
             "identity",
-            account_id="spot-training-ci",
+            account_id=ACCOUNT_ID,
             display_name="spot-training: continuous integration",
             description=f"Deploys from {repository}. It has no key.",
         )
-        for grant in PROJECT_GRANTS:
-            ProjectIamMember(
-                self,
-                f"may-{grant.role.removeprefix('roles/').replace('.', '-')}",
-                project=deployment.project,
-                role=grant.role,
-                member=identity.member,
-                condition=ProjectIamMemberCondition(title="only-what-stacks-hand-out", expression=grant_condition())
-                if grant.role == GRANTING
-                else None,
-            )
+        self._admit(identity)
         if deployment.cloud.budget is not None:
             BillingAccountIamMember(
                 self,
@@ -55,3 +47,35 @@ class ContinuousIntegrationStack(GoogleStack):
         TerraformOutput(
             self, "service_account", value=identity.email, description="service_account of google-github-actions/auth"
         )
+
+    def _admit(self, identity: ServiceAccount) -> None:
+        deployment = self.deployment
+        for grant in IN_PROJECT:
+            ProjectIamMember(
+                self,
+                f"may-{_slug(grant)}",
+                project=deployment.project,
+                role=grant.role,
+                member=identity.member,
+                condition=ProjectIamMemberCondition(title="only-what-runs-get", expression=grant_condition(deployment))
+                if grant.role == GRANTING
+                else None,
+            )
+        for bucket, grants in ((deployment.bucket, IN_RUN_BUCKET), (deployment.state_bucket, IN_STATE_BUCKET)):
+            for grant in grants:
+                StorageBucketIamMember(
+                    self, f"may-{_slug(grant)}", bucket=bucket, role=grant.role, member=identity.member
+                )
+        for grant in ON_SECRET:
+            SecretManagerSecretIamMember(
+                self,
+                f"may-{_slug(grant)}",
+                project=deployment.project,
+                secret_id=deployment.wandb_secret_id,
+                role=grant.role,
+                member=identity.member,
+            )
+
+
+def _slug(grant: Grant) -> str:
+    return grant.role.removeprefix("roles/").replace(".", "-")

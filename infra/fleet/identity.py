@@ -20,6 +20,7 @@ from constructs import Construct
 from agent.config import Machine
 from agent.manifest import ROLLING
 from infra.conditions import is_group, objects_and_listings_below, objects_below
+from infra.continuous_integration.roles import ACCOUNT_ID as CI_ACCOUNT_ID
 from infra.deployment import PACKAGES, Deployment
 from infra.fleet.roles import IN_PROJECT
 
@@ -51,14 +52,10 @@ class RunIdentity(Construct):
         self._grant_project(groups)
         self._grant_secret()
         for number, operator in enumerate(deployment.cloud.operators):
-            # OS Login lets nobody in who could not act as what the VM is.
-            ServiceAccountIamMember(
-                self,
-                f"operator-{number}",
-                service_account_id=self.account.name,
-                role="roles/iam.serviceAccountUser",
-                member=operator,
-            )
+            self._let_act(f"operator-{number}", operator)  # or OS Login lets him in nowhere
+        if deployment.cloud.github:
+            deployer = f"serviceAccount:{CI_ACCOUNT_ID}@{deployment.project}.iam.gserviceaccount.com"
+            self._let_act("continuous-integration", deployer)  # or it can make no template with this identity
         if any(machine.vms > 1 for machine in _machines(deployment)):
             self._let_ranks_talk()
 
@@ -99,6 +96,12 @@ class RunIdentity(Construct):
                 member=self.account.member,
             )
         )
+
+    def _let_act(self, name: str, member: str) -> None:
+        grant = ServiceAccountIamMember(
+            self, name, service_account_id=self.account.name, role="roles/iam.serviceAccountUser", member=member
+        )
+        self.grants.append(grant)
 
     def _let_ranks_talk(self) -> None:
         """NCCL and torch's stores choose their ports, so all are open, from the run's own VMs only."""

@@ -87,7 +87,7 @@ PERMISSIONS: dict[str, tuple[str, ...]] = {
     "roles/compute.instanceAdmin.v1": ("compute.instance*", "compute.disks.*", "compute.images.*", "compute.*.use*"),
     "roles/compute.networkAdmin": ("compute.*etworks.*", "compute.routers.*", "compute.*ealthChecks.*"),
     "roles/compute.securityAdmin": ("compute.firewall*", "compute.securityPolicies.*", "compute.ssl*"),
-    "roles/iam.roleAdmin": ("iam.roles.*", *_SEE_PROJECT),
+    "roles/iam.roleViewer": ("iam.roles.get", "iam.roles.list", *_SEE_PROJECT),
     "roles/iam.serviceAccountAdmin": (
         *_SEE_PROJECT,
         *(

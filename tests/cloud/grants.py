@@ -27,6 +27,7 @@ tracking: {wandb: {project: spots}}
 cloud:
   project: some-project
   operators: [user:ann@example.org]
+  github: some/repository
 """
 BETA = """
 run_id: beta
