@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from agent.config import run_file_text
-from infra.deployment import RUN_METADATA, Deployment
+from infra.deployment import RUN_METADATA, Deployment, NotDeployable
 from infra.fleet.plan import Group
 from infra.literal import literal
 
@@ -37,5 +37,8 @@ def metadata_of(group: Group, *, deployment: Deployment, bundle: str) -> dict[st
         values["spot-wandb-secret"] = f"{deployment.wandb_secret}/versions/latest"
     for key, value in values.items():
         if len(value.encode()) > LARGEST:
-            raise ValueError(f"metadata {key} has {len(value.encode())} bytes; Compute Engine takes {LARGEST}")
+            raise NotDeployable(
+                f"a VM can't be told {key}: {len(value.encode())} bytes are more than the {LARGEST} that Compute Engine "
+                "takes\n    fix: put what is large into the bucket, and its name into the run file"
+            )
     return {key: literal(value) for key, value in values.items()}

@@ -9,8 +9,9 @@ import pytest
 
 from agent.config import load_run
 from agent.config.machine_types import BUILT_IN_GPUS
-from infra.deployment import Deployment
+from infra.deployment import Deployment, NotDeployable
 from infra.fleet.images import CPU_IMAGE, GPU_IMAGE
+from infra.fleet.metadata import metadata_of
 from infra.fleet.patience import BOOT_S, RESTART_S
 from infra.fleet.plan import groups_of
 from tests.cloud.terraform import rendered
@@ -255,3 +256,12 @@ def test_the_longest_names_fit_and_stay_apart(synthesized: Synthesize) -> None:
     names = {group.name for group in groups_of(longest)}
     assert len(names) == len(stages)
     assert max(map(len, names)) + len("-abcd") <= 63
+
+
+def test_a_run_file_that_compute_engine_would_not_take_is_refused(synthesized: Synthesize) -> None:
+    run = synthesized("production").deployment.run
+    workload = run.workload.model_copy(update={"env": {"LARGE": "x" * 256 * 1024}})
+    large = Deployment.of(run.model_copy(update={"workload": workload}))
+    (group,) = groups_of(large)
+    with pytest.raises(NotDeployable, match="spot-run: .* bytes are more than the 262144"):
+        metadata_of(group, deployment=large, bundle="gs://b/packages/x")
