@@ -36,9 +36,9 @@ def metadata_of(group: Group, *, deployment: Deployment, bundle: str) -> dict[st
     if run.tracking is not None and run.tracking.wandb is not None:
         values["spot-wandb-secret"] = f"{deployment.wandb_secret}/versions/latest"
     for key, value in values.items():
-        if len(value.encode()) > LARGEST:
+        if (size := len(value.encode())) > LARGEST:
             raise NotDeployable(
-                f"a VM can't be told {key}: {len(value.encode())} bytes are more than the {LARGEST} that Compute Engine "
+                f"a VM can't be told {key}: its {size} bytes are more than the {LARGEST} that Compute Engine "
                 "takes\n    fix: put what is large into the bucket, and its name into the run file"
             )
     return {key: literal(value) for key, value in values.items()}

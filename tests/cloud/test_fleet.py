@@ -263,5 +263,5 @@ def test_a_run_file_that_compute_engine_would_not_take_is_refused(synthesized: S
     workload = run.workload.model_copy(update={"env": {"LARGE": "x" * 256 * 1024}})
     large = Deployment.of(run.model_copy(update={"workload": workload}))
     (group,) = groups_of(large)
-    with pytest.raises(NotDeployable, match="spot-run: .* bytes are more than the 262144"):
+    with pytest.raises(NotDeployable, match=r"spot-run: .* bytes are more than the 262144"):
         metadata_of(group, deployment=large, bundle="gs://b/packages/x")
