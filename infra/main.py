@@ -48,6 +48,7 @@ def synthesize(deployment: Deployment, *, out: Path, bundle: str, keep_bucket: b
             app, "continuous-integration", deployment=deployment, repository=repository
         )
         trusted.add_dependency(foundation)
+        fleet.add_dependency(trusted)  # each fleet lets it act as its VMs
     app.synth()
     refuse_known_bad(out)
 

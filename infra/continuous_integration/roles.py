@@ -4,8 +4,8 @@ It deploys a run's own stacks (`spot deploy RUN.yaml --run-only`). What runs sha
 deploys: nobody gives himself more by pushing a commit. So it may hand out, in the project, only the roles that a run's
 VMs get (`grant_condition`), and of the buckets it sees only the run's and the state's.
 
-What is left: it makes identities and starts VMs under them, so it reaches what the service accounts of its project
-reach. Give training a project of its own.
+Each run's fleet lets it act as that run's VMs, and as nobody else. What is left: who manages service accounts can let
+himself act as any of them. Give training a project of its own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from infra.deployment import Deployment
+from infra.fleet.roles import IN_PROJECT as VM_ROLES
 
+ACCOUNT_ID = "spot-training-ci"
 GRANTING = "roles/resourcemanager.projectIamAdmin"
 
 
@@ -31,7 +33,6 @@ IN_PROJECT = (
     Grant(role="roles/compute.instanceAdmin.v1", why="instance templates and groups"),
     Grant(role="roles/compute.loadBalancerAdmin", why="the groups' health checks"),
     Grant(role="roles/iam.serviceAccountAdmin", why="one identity a run, made and taken away with it"),
-    Grant(role="roles/iam.serviceAccountUser", why="to start VMs under that identity"),
     Grant(role=GRANTING, why="what that identity may do in the project, and no more: see grant_condition"),
     Grant(role="roles/logging.configWriter", why="metrics from the journal"),
     Grant(role="roles/monitoring.editor", why="dashboard, alerts and their channels"),
@@ -46,7 +47,7 @@ ON_SECRET = (Grant(role="roles/secretmanager.admin", why="who may read the W&B k
 
 def handed_out(deployment: Deployment) -> tuple[str, ...]:
     """The roles that a run's stacks give to identities in the project as a whole (infra/fleet/identity.py)."""
-    return ("roles/logging.logWriter", "roles/monitoring.metricWriter", deployment.role("resize"))
+    return (*VM_ROLES, deployment.role("resize"))
 
 
 def grant_condition(deployment: Deployment) -> str:

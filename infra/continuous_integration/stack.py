@@ -11,7 +11,16 @@ from cdktn_provider_google.storage_bucket_iam_member import StorageBucketIamMemb
 from constructs import Construct
 
 from infra.continuous_integration.federation import trust_repository
-from infra.continuous_integration.roles import ACCOUNT_ID, GRANTING, PROJECT_GRANTS, grant_condition
+from infra.continuous_integration.roles import (
+    ACCOUNT_ID,
+    GRANTING,
+    IN_PROJECT,
+    IN_RUN_BUCKET,
+    IN_STATE_BUCKET,
+    ON_SECRET,
+    Grant,
+    grant_condition,
+)
 from infra.deployment import Deployment
 from infra.stack import GoogleStack
 

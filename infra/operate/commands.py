@@ -13,7 +13,7 @@ from rich.console import Console
 from infra.commands import RunFile, load
 from infra.deployment import Deployment, NotDeployable
 from infra.operate.api import ApiError, CloudApi, NotLoggedIn
-from infra.operate.deploy import Declined, Operation
+from infra.operate.deploy import PROJECT_WIDE, Declined, Operation
 from infra.operate.journal import SEVERITIES, Wanted, gcloud_logging, journalctl
 from infra.operate.programs import ProgramError, find, hand_over, require
 from infra.operate.stacks import Terraform
@@ -55,7 +55,15 @@ def synth(run_file: RunFile, out: Out = _OUT) -> None:
         _operation(run_file, out=out, yes=True).synthesize()
 
 
-def deploy(run_file: RunFile, yes: Yes = False, out: Out = _OUT, program: With = None) -> None:
+def deploy(
+    run_file: RunFile,
+    yes: Yes = False,
+    run_only: Annotated[
+        bool, typer.Option("--run-only", help="Not what runs share: for continuous integration, which may not.")
+    ] = False,
+    out: Out = _OUT,
+    program: With = None,
+) -> None:
     """Build all that the run needs and start it: shows each plan, and asks before it changes anything."""
     from infra.doctor import report  # noqa: PLC0415, clients that only this needs
 
@@ -69,6 +77,8 @@ def deploy(run_file: RunFile, yes: Yes = False, out: Out = _OUT, program: With =
         api = CloudApi(project=operation.deployment.project)
         operation.need_state_bucket(api)
         stacks = operation.synthesize()
+        if run_only:
+            stacks = [stack for stack in stacks if stack.name not in PROJECT_WIDE]
         if chosen in ("cdktf", "cdktn"):
             operation.with_cdktf(chosen, "deploy", stacks, yes=yes)
         else:

@@ -82,12 +82,16 @@ PERMISSIONS: dict[str, tuple[str, ...]] = {
         "storage.objects.get",
         "storage.objects.list",
     ),
-    # What continuous integration builds the stacks with.
+    # What continuous integration builds a run's stacks with.
     "roles/billing.costsManager": ("billing.*",),
+    "roles/browser": (
+        *_SEE_PROJECT,
+        "resourcemanager.*.get",
+        "resourcemanager.*.getIamPolicy",
+        "resourcemanager.*.list",
+    ),
     "roles/compute.instanceAdmin.v1": ("compute.instance*", "compute.disks.*", "compute.images.*", "compute.*.use*"),
-    "roles/compute.networkAdmin": ("compute.*etworks.*", "compute.routers.*", "compute.*ealthChecks.*"),
-    "roles/compute.securityAdmin": ("compute.firewall*", "compute.securityPolicies.*", "compute.ssl*"),
-    "roles/iam.roleViewer": ("iam.roles.get", "iam.roles.list", *_SEE_PROJECT),
+    "roles/compute.loadBalancerAdmin": ("compute.*ealthChecks.*", "compute.instanceGroups.*", "compute.*.get", "*.use"),
     "roles/iam.serviceAccountAdmin": (
         *_SEE_PROJECT,
         *(
@@ -101,8 +105,15 @@ PERMISSIONS: dict[str, tuple[str, ...]] = {
     "roles/monitoring.editor": ("monitoring.*",),
     "roles/resourcemanager.projectIamAdmin": (*_SEE_PROJECT, "resourcemanager.projects.*IamPolicy"),
     "roles/secretmanager.admin": ("secretmanager.*",),
-    "roles/serviceusage.serviceUsageAdmin": ("serviceusage.*",),
+    "roles/serviceusage.serviceUsageConsumer": ("serviceusage.services.[glu]*", "serviceusage.quotas.get"),
     "roles/storage.admin": ("storage.*", "orgpolicy.policy.get"),
+    "roles/storage.legacyBucketReader": (
+        "storage.buckets.get",
+        "storage.managedFolders.*",
+        "storage.multipartUploads.list",
+        "storage.objects.list",
+    ),
+    "roles/storage.objectAdmin": (*_SEE_PROJECT, "storage.folders.*", "storage.managedFolders.*", "storage.objects.*"),
 }
 
 

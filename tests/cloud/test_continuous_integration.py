@@ -10,6 +10,7 @@ import pytest
 
 from agent.config import load_run
 from infra.deployment import Deployment
+from tests.cloud.conftest import Synthesize
 
 RUN = """
 run_id: deployed
@@ -68,12 +69,29 @@ def test_there_is_no_key(resources: dict[str, Any]) -> None:
 def test_the_identity_can_not_give_itself_more(resources: dict[str, Any]) -> None:
     members = resources["google_project_iam_member"].values()
     roles = {member["role"] for member in members}
-    assert (
-        roles & {"roles/owner", "roles/editor", "roles/iam.securityAdmin", "roles/iam.workloadIdentityPoolAdmin"}
-        == set()
-    )
+    too_much = {"roles/owner", "roles/editor", "roles/iam.securityAdmin", "roles/iam.workloadIdentityPoolAdmin"}
+    too_much |= {"roles/storage.admin", "roles/secretmanager.admin", "roles/iam.roleAdmin", "roles/compute.admin"}
+    assert roles & too_much == set()
     granting = [member for member in members if member["role"] == "roles/resourcemanager.projectIamAdmin"]
     (granted,) = [member["condition"]["expression"] for member in granting]
-    allowed = set(re.findall(r"'(roles/[\w.]+)'", granted))
+    allowed = set(re.findall(r"'((?:projects/[^/']+/)?roles/[\w.]+)'", granted))
     assert "hasOnly" in granted
     assert allowed & roles == set(), "it could hand itself, or anybody, a role of its own"
+
+
+def test_the_identity_may_hand_out_all_that_a_run_needs(synthesized: Synthesize) -> None:
+    example = synthesized("github")
+    members = example.stacks["continuous-integration"]["resource"]["google_project_iam_member"].values()
+    (condition,) = [member["condition"]["expression"] for member in members if "condition" in member]
+    needed = {member["role"] for member in example.stacks["fleet"]["resource"]["google_project_iam_member"].values()}
+    assert len(needed) > 2
+    assert [role for role in needed if f"'{role}'" not in condition] == []
+
+
+def test_of_the_buckets_it_sees_the_run_s_and_the_state_s_alone(resources: dict[str, Any]) -> None:
+    members = resources["google_storage_bucket_iam_member"].values()
+    assert {(member["bucket"], member["role"]) for member in members} == {
+        ("some-bucket", "roles/storage.admin"),
+        ("some-project-spot-state", "roles/storage.objectAdmin"),
+        ("some-project-spot-state", "roles/storage.legacyBucketReader"),
+    }

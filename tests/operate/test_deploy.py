@@ -89,6 +89,13 @@ def test_a_first_deployment_makes_the_state_bucket_and_applies_each_stack_in_ord
     assert order[-4:] == ["foundation", "packages", "fleet", "observability"]
     assert not list(tmp_path.rglob("spot.tfplan"))
     assert "spot logs" in done.stdout
+    called.write_text("")
+    (tmp_path / "folders").write_text("")
+    done = CliRunner().invoke(app, ["deploy", str(run_file), "--yes", "--with", "terraform", "--run-only"])
+    assert done.exit_code == 0, done.output
+    order = list(dict.fromkeys(Path(line).name for line in (tmp_path / "folders").read_text().splitlines()))
+    assert order[-3:] == ["packages", "fleet", "observability"]
+    assert "foundation" not in order
 
 
 def test_nothing_is_made_in_a_project_that_is_not_ready(cloud: Cloud, run_file: Path, stand_in: Stand) -> None:
