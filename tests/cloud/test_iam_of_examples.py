@@ -1,0 +1,36 @@
+"""What the VMs of every example run file may do, from all of its stacks together."""
+
+from __future__ import annotations
+
+from infra.deployment import Deployment
+from infra.fleet.plan import groups_of
+from infra.proof.iam import ACTIONS, deeds, may, places
+from infra.proof.policy import Policy
+from tests.cloud.examples import Synthesized
+
+EVERYTHING = {"create", "read", "list", "overwrite", "delete"}
+ONCE = {"create", "read", "list"}
+
+
+def allowed(place: str) -> set[str]:
+    if place == "own rolling/":
+        return EVERYTHING
+    if place.startswith("own "):
+        return ONCE
+    return {"packages/": {"read"}, "data": {"read", "list"}}.get(place, set())
+
+
+def test_a_vm_keeps_to_its_run(example: Synthesized) -> None:
+    policy = Policy.of(example.stacks.values(), project=example.deployment.project)
+    for run in example.deployment.run.experiments() or (example.deployment.run,):
+        one = Deployment.of(run)
+        vm, project = f"serviceAccount:{one.vm_email}", one.project
+        for place, at in places(one).items():
+            assert {action for action in ACTIONS if may(policy, vm, action, at, project=project)} == allowed(place), (
+                place
+            )
+        groups = groups_of(one)
+        rest = deeds(one, groups=tuple(group.path for group in groups))
+        done = {deed.what for deed in rest if policy.allows(vm, deed.permission, deed.to)}
+        tracked = {"read the W&B key"} if one.run.tracking and one.run.tracking.wandb else set()
+        assert done == {f"resize {group.name}" for group in groups} | {"write logs", "write metrics"} | tracked
