@@ -12,7 +12,7 @@ install.sh [--root DIR] --uninstall
   --root DIR              an image's file system, mounted here; it has Python already. Implies --no-start
   --python PATH           the Python to install for, 3.11 or newer [python3]
   --system-site-packages  let the trainers see the image's own packages, PyTorch above all
-  --agent-only            without what the trainers need
+  --agent-only            without what the trainers need, for `kind: command`
   --no-enable             don't start the agent at each boot: the startup script does, with the run file of that boot
   --no-start              leave a running agent as it is
   --uninstall             stop the agent, which saves first, and remove all but run file, data and journal
@@ -68,9 +68,8 @@ fi
 shopt -s nullglob
 wheels=("$bundle"/spot_training-*.whl)
 ((${#wheels[@]} == 1)) || die "$bundle holds ${#wheels[@]} wheels of spot-training; it should hold one: unpack a bundle into an empty folder"
-for part in "${parts[@]}"; do
-  [[ -f $bundle/requirements-$part.txt ]] || die "$bundle lacks requirements-$part.txt: is it an unpacked bundle?"
-done
+[[ -f $bundle/requirements-agent.txt ]] || die "$bundle lacks requirements-agent.txt: is it an unpacked bundle?"
+[[ -f $bundle/requirements-workloads.txt ]] || parts=(agent) # built with --agent-only
 inside "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || die "needs Python 3.11 or newer, not $python"
 inside "$python" -c 'import ensurepip, venv' || die 'this Python makes no virtual environments: apt-get install python3-venv'
 

@@ -112,9 +112,12 @@ scratch() {
   ((${#found[@]})) || return 0
   mkdir -p "$SCRATCH"
   if ((${#found[@]} > 1)); then mdadm --quiet --assemble --scan --name="$LABEL" 2>/dev/null || true; fi
-  if target=$(blkid --label "$LABEL" --cache-file /dev/null) && [[ -n $target ]]; then
-    mount -o noatime,discard "$target" "$SCRATCH" && return 0
-  fi
+  for target in "${found[@]}" "/dev/md/$LABEL" /dev/md127; do
+    if [[ $(blkid --probe --match-tag LABEL --output value "$target" 2>/dev/null) == "$LABEL" ]]; then
+      mount -o noatime,discard "$target" "$SCRATCH"
+      return
+    fi
+  done
   for disk in "${found[@]}"; do
     if [[ -n $(wipefs --noheadings "$disk") ]]; then
       tell 4 disk_left_alone "$disk holds something that is not ours: no scratch disk" "DISK=$disk"
@@ -222,9 +225,9 @@ main() {
   stage quiet quiet
   stage scratch scratch
   must run_file run_file
-  must bundle bundle
   stage secret secret
   stage environment environment
+  must bundle bundle
   must start_agent start_agent
   tell 6 boot_ready 'spot-agent starts' "DURATION_MS=$(($(now_ms) - begun))" \
     "UPTIME_MS=$(awk '{ printf "%d", $1 * 1000 }' /proc/uptime)"

@@ -1,0 +1,58 @@
+"""The bundle that VMs install from."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import tarfile
+import tomllib
+from pathlib import Path
+
+from infra.package import PACKAGES, ROOT, build, requirements
+
+
+def test_the_same_sources_give_the_same_bytes_and_the_bundle_is_named_after_them(tmp_path: Path) -> None:
+    copy = tmp_path / "elsewhere"
+    for name in (*PACKAGES, "systemd"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "requirements.lock", "README.md", "LICENSE"):
+        shutil.copyfile(ROOT / name, copy / name)
+    for path in copy.rglob("*"):  # another day, another user's umask, what editors leave
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    (copy / "agent/__pycache__").mkdir()
+    (copy / "agent/__pycache__/x.pyc").write_bytes(b"x")
+    here, there = build(tmp_path / "a", root=copy), build(tmp_path / "b", root=copy)
+    assert here.read_bytes() == there.read_bytes()
+    assert here.name == f"{hashlib.sha256(here.read_bytes()).hexdigest()}.tar.gz"
+    (copy / "agent/window.py").write_text("changed = True\n")
+    assert build(tmp_path / "a", root=copy).name != here.name
+
+
+def test_a_bundle_holds_what_the_installer_looks_for_and_no_more_rights_than_needed(tmp_path: Path) -> None:
+    with tarfile.open(build(tmp_path)) as bundle:
+        entries = {entry.name: entry for entry in bundle}
+    assert {"install.sh", "requirements-agent.txt", "requirements-workloads.txt"} <= set(entries)
+    assert "systemd/spot-agent.service" in entries
+    assert [name for name in entries if name.endswith(".whl")] == ["spot_training-0.1.0-py3-none-any.whl"]
+    assert {entry.mode for entry in entries.values() if entry.isfile() and entry.name != "install.sh"} == {0o644}
+    assert {(entry.uid, entry.gid, entry.mtime) for entry in entries.values()} == {(0, 0, 0)}
+
+
+def test_the_requirements_are_pinned_by_hash_and_whole_and_leave_pytorch_to_the_image() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    parts = requirements()
+    for part, wanted in (
+        ("agent", project["dependencies"]),
+        ("workloads", project["optional-dependencies"]["workloads"]),
+    ):
+        names = {re.split(r"[<>=]", name)[0] for name in wanted} - {"torch"}
+        pinned = set(re.findall(r"^([\w.-]+)==", parts[part], re.MULTILINE))
+        assert names <= pinned
+        assert not [name for name in pinned if name == "torch" or name.startswith("nvidia")]
+        assert not pinned & {"pytest", "mypy", "ruff"}
+        for block in re.split(r"\n(?=[\w.-]+==)", parts[part].strip()):
+            assert "--hash=sha256:" in block, block
+    assert "httpcore2==" in parts["agent"], "what our dependencies need is there too"
