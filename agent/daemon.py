@@ -34,7 +34,7 @@ from agent.ledger import Incident, Kind, Resume, utc_now, write_record
 from agent.link import Link
 from agent.manifest import NewerFormatError
 from agent.messages import Staged
-from agent.notices import Notice, Notices
+from agent.notices import Notices
 from agent.periodic import PeriodicSaves
 from agent.reception import receive
 from agent.restarts import Cause, Restarts
@@ -45,6 +45,7 @@ from agent.scope import move_to_scope
 from agent.store import Store, StoreError
 from agent.supervisor import Trainer, TrainerRecord
 from agent.systemd import notify, report, trainer_environment
+from agent.window import Window
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -133,7 +134,8 @@ class Agent:
             for task in (*watchers, *self._background):
                 task.cancel()
             if self.trainer and self.trainer.running:
-                await self.trainer.stop(grace=1.0)
+                with contextlib.suppress(TimeoutError):  # it was killed; the kernel clears it away without us
+                    await self.trainer.stop(grace=1.0)
             await stop_listening()
             self.saver.uploader.close()
 
@@ -284,12 +286,12 @@ class Agent:
                 emergency.note_later(self, notice)
             else:
                 self.window_open = True
-                self.spawn(self._close_window(notice))
+                self.spawn(self._close_window(*emergency.open_window(self, notice)))
 
-    async def _close_window(self, notice: Notice) -> None:
+    async def _close_window(self, window: Window, incident: Incident) -> None:
         cause: Cause = "operator_stop"
         try:
-            cause = await emergency.use_window(self, notice)
+            cause = await emergency.use_window(self, window, incident)
         finally:
             if not self.window_closed.done():
                 self.window_closed.set_result(cause)

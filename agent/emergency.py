@@ -24,20 +24,25 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _RECORD_RESERVE_S = 2.0
+_KILL_WAIT_S = 5.0
+_KILL_RESERVE_S = 0.2
 SHUTDOWN_SOURCES = ("sigterm", "logind")
 
 
-async def use_window(agent: Agent, notice: Notice) -> Cause:
-    """Get the newest state into the bucket before the deadline, then stop the trainer. Returns why."""
-    machine = agent.run_config.machine
+def open_window(agent: Agent, notice: Notice) -> tuple[Window, Incident]:
+    """Start the clock and the record, at once: the next notice may be waiting already, and belongs into it."""
     warning_s = agent.warning_s if notice.cause == "preempted" and notice.source == "metadata" else 0.0
-    window = Window(notice, warning_s, machine.shutdown_window, agent.clock)
+    window = Window(notice, warning_s, agent.run_config.machine.shutdown_window, agent.clock)
     kind: Kind = "preempted" if notice.cause == "preempted" else "operator_stop"
     incident = agent.incident(kind, notice.source, detail=notice.detail, at=notice.at)
     incident.window_s = round(window.deadline - notice.at, 3)
     agent.incident_open = incident
     log.warning("window", deadline_s=round(window.remaining(), 1), warning_s=warning_s, step=agent.step)
+    return window, incident
 
+
+async def use_window(agent: Agent, window: Window, incident: Incident) -> Cause:
+    """Get the newest state into the bucket before the deadline, then stop the trainer. Returns why."""
     # Whether more than one save fits is known before the first: from what saves took on this VM, or a careful guess.
     late = window.last_save_at(agent.saver.expected_save_s())
     await save_before_deadline(agent, window, incident, last=late is None)
@@ -46,7 +51,7 @@ async def use_window(agent: Agent, notice: Notice) -> Cause:
         log.info("training_on", for_s=round(late - agent.clock(), 1), step=agent.step)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(agent.power_off_seen.wait(), late - agent.clock())
-            window = replace(window, notice=replace(notice, at=agent.clock()), warning_s=0.0)
+            window = replace(window, notice=replace(window.notice, at=agent.clock()), warning_s=0.0)
         await save_before_deadline(agent, window, incident, last=True, prefix="last_")
     await stop_trainer(agent, window, incident)
 
@@ -68,8 +73,15 @@ async def use_window(agent: Agent, notice: Notice) -> Cause:
 
 
 async def stop_trainer(agent: Agent, window: Window, incident: Incident) -> None:
+    """A trainer that is slow to die is left to the kernel: its snapshot must not wait for that."""
     if agent.trainer and agent.trainer.running and not agent.complete:
-        await agent.trainer.stop(grace=min(agent.run_config.supervision.stop_grace, window.remaining()))
+        left = window.remaining()
+        grace = min(agent.run_config.supervision.stop_grace, left)
+        try:
+            await agent.trainer.stop(grace=grace, patience=min(_KILL_WAIT_S, max(_KILL_RESERVE_S, left - grace)))
+        except TimeoutError:
+            log.error("trainer_not_gone", pid=agent.trainer.pid, why="killed; the kernel still clears it away")
+            return
     incident.mark("trainer_gone")
 
 

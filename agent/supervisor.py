@@ -129,14 +129,19 @@ class Trainer:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
 
-    async def stop(self, *, grace: float) -> Exit:
-        """SIGTERM, `grace` seconds, SIGKILL: always ends the trainer."""
+    async def stop(self, *, grace: float, patience: float = _KILL_WAIT_S) -> Exit:
+        """SIGTERM, `grace` seconds, SIGKILL: ends the trainer and everything it started.
+
+        Raises:
+            TimeoutError: the kernel has not cleared it away within another `patience` seconds, as it happens to a
+                process of several 100 GB or one stuck in a driver.
+        """
         if self.running:
             self.signal(signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(self.ended), grace)
         self.signal(signal.SIGKILL)  # children that outlived it, or itself
-        return await asyncio.wait_for(asyncio.shield(self.ended), _KILL_WAIT_S)
+        return await asyncio.wait_for(asyncio.shield(self.ended), patience)
 
     def last_lines(self, count: int = 20) -> list[str]:
         """The last lines of its output."""
