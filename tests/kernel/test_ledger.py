@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -34,7 +35,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
             return NOON + timedelta(seconds=now[0])
 
     monkeypatch.setattr("agent.ledger.datetime", Wall)
-    monkeypatch.setattr("agent.ledger.time.monotonic", lambda: 1000.0 + now[0])
+    monkeypatch.setattr("agent.ledger.time", SimpleNamespace(monotonic=lambda: 1000.0 + now[0]))
     return now
 
 
