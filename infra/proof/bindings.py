@@ -20,11 +20,13 @@ from infra.proof.enums import allowed_words
 
 PACKAGE = "cdktn-provider-google"
 _MODULE = "cdktn_provider_google"
-_FORMAT = 1
+_FORMAT = 2
 """Raised whenever what is kept below changes its meaning."""
 
 _TERRAFORM_NAME = re.compile(r"\{@link \S+?#(\w+) \w+#\w+\}")
 _RESOURCE = re.compile(r"/google/([\d.]+)/docs(?:/\S*)? (google\w*)\}")
+_DEPRECATED = re.compile(r"(?si)(?:^\W*deprecated\W+|\bField (?=(?:is|will be) deprecated\b))([^.\n]*)")
+"""The schema's own flag is not in the bindings: only descriptions say it."""
 _KINDS = {
     "cdktn.TerraformResource": "resource",
     "cdktn.TerraformDataSource": "data",
@@ -124,8 +126,8 @@ def _fields(block: str, found: Json) -> Json:
         field: Json = {"type": _type_of(prop["type"]), "required": not prop.get("optional", False)}
         if "string" in str(field["type"]) and (words := allowed_words(block, name, text)):
             field["words"] = sorted(words)
-        if "deprecated" in docs:
-            field["deprecated"] = docs["deprecated"].split("Docs at")[0].strip()
+        if old := _DEPRECATED.search(text):
+            field["deprecated"] = old[1].strip()
         fields[name] = field
     return fields
 

@@ -69,9 +69,10 @@ def _near(text: str, at: int) -> str:
 class _Expression:
     """Reads one expression from behind its `${` to behind its `}`."""
 
-    def __init__(self, text: str, at: int, found: Scanned) -> None:
+    def __init__(self, text: str, at: int, found: Scanned, bound: frozenset[str] = frozenset()) -> None:
         self._text, self._at, self._start, self._found = text, at, at - 2, found
-        self._bound: set[str] = set()
+        self._bound = bound
+        """Names that a `for` around here gives a value to."""
 
     def read(self) -> int:
         depth = 0
@@ -88,7 +89,7 @@ class _Expression:
                 elif word == "in":
                     loop = False
                 elif loop:
-                    self._bound.add(word)
+                    self._bound |= {word}
                 elif word not in _WORDS:
                     self._reference(word, token.start())
             elif word == "}" and depth == 0:
@@ -112,7 +113,7 @@ class _Expression:
             elif self._text.startswith("$${", self._at):
                 self._at += 3
             elif self._text.startswith("${", self._at):
-                self._at = _Expression(self._text, self._at + 2, self._found).read()
+                self._at = _Expression(self._text, self._at + 2, self._found, self._bound).read()
             elif self._text[self._at] == '"':
                 self._at += 1
                 return True
