@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.checkpoints import MILESTONE as MILESTONE_REASON
@@ -107,6 +107,7 @@ leaves = st.one_of(
 days = st.integers(0, 20000)
 
 
+@settings(deadline=None)  # a busy machine may take its time
 @given(
     folder=folders,
     run_id=run_ids,
