@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from agent.config import (
+    Ablations,
     Cadence,
     RunConfig,
     RunFileError,
@@ -171,6 +172,13 @@ def test_experiments_are_whole_runs_that_differ_in_the_grids_values(tmp_path: Pa
         assert (one.training.max_steps, one.workload.env, one.ablations) == (500, {"A": "x"}, None)
         assert one.checkpoint == run.checkpoint
     assert run.workload.env == {}
+
+
+def test_one_experiment_leaves_nothing_behind_in_the_next() -> None:
+    data = {"run_id": "r", "workload": {"env": {"A": "0"}}}
+    for point in Ablations.model_validate({"grid": {"workload.env.A": ["1", "2"]}}).points():
+        assert point.changed(data)["workload"]["env"] == {"A": point.values["workload.env.A"]}
+    assert data == {"run_id": "r", "workload": {"env": {"A": "0"}}}
 
 
 def test_a_longer_grid_renames_no_experiment(tmp_path: Path) -> None:
