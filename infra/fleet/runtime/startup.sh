@@ -223,6 +223,10 @@ main() {
   flock --wait 600 9 || give_up 'another run of this script has not ended for 10 min'
   trap 'rm -f "$STATE/authorization" "$STATE"/fetch.*' EXIT
   stage quiet quiet
+  if [[ ${1:-} == --bake ]]; then # an image is made of this VM: infra/fleet/image
+    must bundle bundle
+    return
+  fi
   stage scratch scratch
   must run_file run_file
   stage secret secret
