@@ -116,6 +116,20 @@ def test_a_power_cut_at_any_point_of_the_commit_leaves_a_whole_checkpoint_or_non
         assert world.finish(fleet) == reference
 
 
+def test_a_resume_says_what_the_interruption_cost_the_vm_s_absence_included(world: World) -> None:
+    with world.fleet(env={"TOY_PAUSE": "forward:6:5"}) as fleet:
+        vm = fleet.boot()
+        wait_for_file(fleet, vm.disk / "in-forward-6")
+        fleet.cut_power()
+        gone = time.monotonic()
+        fleet.env["TOY_PAUSE"] = ""
+        time.sleep(1.5)
+        fleet.recreate()
+        resumed = fleet.wait_event("resumed", timeout=30, since=fleet.vm.started).values
+        assert resumed["source"] == "bucket"
+        assert time.monotonic() - gone + 10.0 > resumed["lost_s"] > 1.5 + resumed["phases_s"]["first_step"]
+
+
 def test_a_power_cut_while_restoring_changes_nothing(world: World, reference: dict[str, Any]) -> None:
     with world.fleet(env={"TOY_PAUSE": "forward:6:5"}) as fleet:
         vm = fleet.boot()
