@@ -27,8 +27,8 @@ from infra.bench import footprint, notice, restore, save, stall, tables
 from infra.bench.figures import BenchError, Target, machine_facts
 from infra.bench.memory import huge_pages
 from infra.bench.rig import BUCKET, running_rig
-from infra.local.fleet import FleetError
 from infra.local.storage.control import StorageControl, running_storage
+from infra.local.vm import VmError
 
 NAMES = ("stall", "save", "restore", "notice", "footprint")
 THROTTLED = {"stream_bytes_per_s": 100e6, "total_bytes_per_s": 3e9, "first_byte_s": 0.03}
@@ -152,7 +152,7 @@ def main() -> None:
     try:
         with huge_pages():
             run(settings, options.out, Console())
-    except (BenchError, FleetError) as error:
+    except (BenchError, VmError) as error:
         sys.exit(f"bench: {error}")
 
 

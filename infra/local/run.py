@@ -14,7 +14,8 @@ from agent.config import load_run
 from agent.store import Store, open_store
 from infra.local.cloud import local_cloud
 from infra.local.demo.scenario import describe
-from infra.local.fleet import Event, Fleet, agent_command, closing_on_signals
+from infra.local.fleet import Fleet, agent_command, closing_on_signals
+from infra.local.vm import Event
 
 _LONGEST_RUN_S = 30 * 86400.0
 _CALL_S = 60.0

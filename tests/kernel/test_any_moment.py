@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from infra.local.fleet import Fleet, FleetError
+from infra.local.fleet import Fleet
+from infra.local.vm import VmError
 from tests.kernel.world import World
 
 pytestmark = pytest.mark.slow
@@ -35,7 +36,7 @@ def strike(fleet: Fleet, what: str) -> None:
     else:
         try:
             vm.trainer().send_signal(signal.SIGKILL)
-        except FleetError:
+        except VmError:
             return  # there is none just now
 
 

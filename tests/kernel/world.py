@@ -15,8 +15,9 @@ import pytest
 
 from agent.store import Store, open_store
 from infra.local.bucket import RunRecords
-from infra.local.fleet import Fleet, FleetError
+from infra.local.fleet import Fleet
 from infra.local.storage.control import StorageControl
+from infra.local.vm import VmError
 
 ROOT = Path(__file__).parents[2]
 RUN = """
@@ -70,7 +71,7 @@ class World:
     def finish(self, fleet: Fleet, *, timeout: float = 60.0) -> dict[str, Any]:
         """Let the present VM train to the end."""
         if fleet.wait_off(timeout) != 0:
-            raise FleetError("\n".join(str(event.values) for event in fleet.events[-8:]))
+            raise VmError("\n".join(str(event.values) for event in fleet.events[-8:]))
         return self.outcome(fleet)
 
 
@@ -83,5 +84,5 @@ def wait_for_file(fleet: Fleet, path: Path, timeout: float = 30.0) -> None:
     deadline = time.monotonic() + timeout
     while not path.exists():
         if time.monotonic() > deadline or fleet.vm.process.poll() is not None:
-            raise FleetError(f"{path} did not appear; the journal ends with {[e.values for e in fleet.events[-5:]]}")
+            raise VmError(f"{path} did not appear; the journal ends with {[e.values for e in fleet.events[-5:]]}")
         time.sleep(0.005)

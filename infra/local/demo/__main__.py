@@ -20,7 +20,8 @@ from infra.local.cloud import LocalCloud, local_cloud
 from infra.local.demo.scenario import Scenario, describe
 from infra.local.demo.verdict import compare, measure, summary
 from infra.local.demo.view import View
-from infra.local.fleet import Fleet, FleetError, agent_command, closing_on_signals
+from infra.local.fleet import Fleet, agent_command, closing_on_signals
+from infra.local.vm import VmError
 
 TEMPLATE = Path("workloads/llm/demo.yaml")
 REFERENCE, INTERRUPTED = "demo-reference", "demo-spot"
@@ -62,7 +63,7 @@ def main() -> int:
                 view.say("waiting for the uninterrupted run")
                 reference.wait_off(300.0)
                 rows, comparison = measure(interrupted, struck), compare(reference, interrupted)
-            except FleetError as error:
+            except VmError as error:
                 view.say(f"the demo could not be finished: {error}", style="bold red")
                 return 1
     seconds = round(time.monotonic() - begun, 1)

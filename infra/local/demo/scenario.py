@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from infra.local.fleet import Event, Fleet
+from infra.local.fleet import Fleet
 from infra.local.storage.control import StorageControl
+from infra.local.vm import Event
 
 _START_S = 60.0
 _STEP_S = 60.0
