@@ -123,15 +123,16 @@ if ((enable)); then systemctl_there enable spot-agent.service; else systemctl_th
 mkdir -p "$root/etc/spot-training"
 
 if live; then
-  systemd-tmpfiles --create /etc/tmpfiles.d/spot-training.conf
+  systemd-tmpfiles --create /etc/tmpfiles.d/spot-training.conf || true # a container has a read-only /sys
   if ((changed)); then
     systemctl daemon-reload
-    systemctl try-restart systemd-journald.service
+    systemctl try-restart systemd-journald.service || true
     systemctl reload-or-restart systemd-logind.service || true # a system without logind
-    journalctl --flush
+    journalctl --flush || true
   fi
   systemctl stop --no-block apt-daily.timer apt-daily-upgrade.timer unattended-upgrades.service 2>/dev/null || true
-  if ((start)) && { ((changed)) || [[ $before != "$version/venv" ]]; } && systemctl --quiet is-active spot-agent.service; then
+  pid=$(systemctl show --property=MainPID --value spot-agent.service)
+  if ((start && pid)) && { ((changed)) || ! grep --quiet --null-data "^$version/" "/proc/$pid/cmdline"; }; then
     say 'the running agent makes way for this version; its trainer goes on'
     systemctl reload spot-agent.service
   fi
