@@ -154,14 +154,24 @@ class Trainer:
             return []
 
     async def follow(self, tell: Callable[[str], None]) -> None:
-        """Hand every line of output to `tell` until cancelled; the last ones are handed over when it ends."""
+        """Hand every line of output to `tell` until cancelled; the last ones are handed over when it ends.
+
+        An adopted trainer's begin where the agent before this one ended: no line is told twice.
+        """
+        told = self.log_file.with_suffix(".told")  # bytes
         with self.log_file.open("rb") as output:
+            if self._process is None:
+                with contextlib.suppress(OSError, ValueError):
+                    output.seek(int(told.read_text()))
             rest = b""
             while True:
                 over = not self.running
                 *lines, rest = (rest + output.read()).split(b"\n")
                 for line in lines:
                     tell(line.decode(errors="replace"))
+                if lines:
+                    with contextlib.suppress(OSError):  # a full disk: told twice then
+                        told.write_text(str(output.tell() - len(rest)))
                 if over:
                     if rest:
                         tell(rest.decode(errors="replace"))

@@ -139,3 +139,35 @@ def test_a_trainer_that_can_not_be_started_ends_with_the_reason_in_its_output(tm
         assert "/no/such/program" in trainer.last_lines()[-1]
 
     asyncio.run(scenario())
+
+
+def test_a_restarted_agent_tells_what_its_trainer_printed_meanwhile_and_nothing_twice(tmp_path: Path) -> None:
+    program = "import sys; [print(line.strip(), flush=True) for line in sys.stdin]"
+    feed = tmp_path / "feed"
+    os.mkfifo(feed)
+    command = f"exec {sys.executable} -c '{program}' <{feed}"
+
+    async def told_by(trainer: Trainer, lines: int) -> list[str]:
+        told: list[str] = []
+        following = asyncio.create_task(trainer.follow(told.append))
+        async with asyncio.timeout(10.0):
+            while len(told) < lines:  # noqa: ASYNC110 - the output is a file
+                await asyncio.sleep(0.02)
+        following.cancel()
+        return told
+
+    async def scenario() -> None:
+        trainer = start(tmp_path, "sh", "-c", command)
+        trainer.release()
+        with await asyncio.to_thread(feed.open, "w") as output:
+            output.write("one\ntwo\n")
+            output.flush()
+            assert await told_by(trainer, 2) == ["one", "two"]
+            output.write("three\n")
+            output.flush()
+            adopted = Trainer.adopt(trainer.pid, log_file=trainer.log_file)
+            assert adopted
+            assert await told_by(adopted, 1) == ["three"]
+        await asyncio.wait_for(trainer.ended, 10.0)
+
+    asyncio.run(scenario())
