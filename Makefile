@@ -5,7 +5,7 @@ RUN ?= workloads/llm/run.yaml
 # Whether somebody said which run: what changes a cloud does not guess.
 NAMED := $(filter-out file,$(origin RUN))
 NEEDS_RUN := $(if $(NAMED),,which-run)
-DEFAULT_CLOUD_RUN := workloads/llm/production.yaml
+CLOUD_RUN = $(if $(NAMED),$(RUN),workloads/llm/production.yaml)
 ARGS ?=
 
 VENV := .venv
@@ -18,6 +18,8 @@ TORCHED := $(VENV)/.torch
 READY := $(VENV)/.ready
 # What only the cloud side needs: large, so that `make demo` and `make llm` do without.
 CLOUD := $(VENV)/.cloud
+# checkov's pins clash with ours: it has an environment of its own.
+CHECKOV := $(VENV)/checkov/.made
 
 # The choice of PyTorch stays until another one is made.
 INSTALLED_TORCH := $(file <$(TORCHED))
@@ -29,7 +31,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help venv demo llm bench test test-slow test-all check format lock clean another-torch
-.PHONY: synth doctor deploy diff destroy logs ssh drill which-run
+.PHONY: synth doctor deploy diff destroy logs ssh drill which-run validate checkov golden
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -54,7 +56,18 @@ llm: $(READY) ## Train RUN on the local cloud
 	@$(BIN)/spot run $(RUN)
 
 synth: $(CLOUD) ## Write RUN's stacks as Terraform's JSON, and check them
-	@$(BIN)/spot synth $(if $(NAMED),$(RUN),$(DEFAULT_CLOUD_RUN)) $(ARGS)
+	@$(BIN)/spot synth $(CLOUD_RUN) $(ARGS)
+
+validate: $(CLOUD) ## Let Terraform itself read RUN's stacks, where it has Google's plugin
+	@$(BIN)/spot synth $(CLOUD_RUN)
+	@$(BIN)/python -m infra.proof.validate cdktf.out
+
+checkov: $(CLOUD) $(CHECKOV) ## Ask checkov about the security of RUN's stacks
+	@$(BIN)/spot synth $(CLOUD_RUN)
+	@$(BIN)/python -m infra.proof.checkov cdktf.out
+
+golden: $(CLOUD) ## Renew what the stacks of each example are compared with; look at the diff, and commit it
+	@$(BIN)/python -m pytest tests/cloud/test_golden.py --update-golden
 
 doctor: $(CLOUD) ## Say what is between this machine and a running fleet
 	@$(BIN)/spot doctor $(if $(NAMED),$(RUN)) $(ARGS)
@@ -111,6 +124,8 @@ lock: $(MADE) ## Renew the lock files (some minutes)
 	@sed '/^# WARNING/,$$d' $(VENV)/new.lock > requirements.lock
 	@$(COMPILE) --constraint requirements.lock --extra cloud --output-file $(VENV)/new.lock pyproject.toml
 	@sed '/^# WARNING/,$$d' $(VENV)/new.lock > requirements-cloud.lock
+	@$(COMPILE) --output-file $(VENV)/new.lock requirements-checkov.in
+	@sed '/^# WARNING/,$$d' $(VENV)/new.lock > requirements-checkov.lock
 	@rm $(VENV)/new.lock
 	@! grep -nE '://|^-' requirements*.lock || { echo 'a lock file names a host' >&2; exit 1; }
 
@@ -145,4 +160,10 @@ $(READY): pyproject.toml $(LOCKED) $(TORCHED)
 $(CLOUD): requirements-cloud.lock $(READY)
 	@echo 'Installing requirements-cloud.lock into .venv'
 	@$(PIP) install --quiet --require-hashes -r requirements-cloud.lock
+	@touch $@
+
+$(CHECKOV): requirements-checkov.lock | $(MADE)
+	@echo 'Installing requirements-checkov.lock into $(@D)'
+	@$(PYTHON) -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements-checkov.lock
 	@touch $@

@@ -35,6 +35,7 @@ def synthesize(deployment: Deployment, *, out: Path, bundle: str, keep_bucket: b
     from infra.observability.stack import ObservabilityStack  # noqa: PLC0415
     from infra.packages.stack import PackagesStack  # noqa: PLC0415
 
+    out.parent.mkdir(parents=True, exist_ok=True)
     app = App(outdir=str(out))
     foundation = FoundationStack(app, "foundation", deployment=deployment, keep_bucket=keep_bucket)
     packages = PackagesStack(app, "packages", deployment=deployment, bundle=Path(bundle))
