@@ -166,10 +166,12 @@ class Vm:
             return psutil.Process(json.loads((self.disk / "trainer.json").read_text())["pid"])
         raise VmError(f"no trainer runs on {self.mark}")
 
-    def kill_trainer(self) -> None:
-        """SIGKILL to the trainer; nothing where none runs just now."""
+    def kill_trainer(self) -> bool:
+        """SIGKILL to the trainer. False where none runs just now."""
         with contextlib.suppress(VmError, psutil.Error):
             self.trainer().kill()
+            return True
+        return False
 
     def last_step(self) -> int:
         """Updates done by the present (or last) trainer, as the VM's own disk tells: it is kept after the power cut."""
