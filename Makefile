@@ -31,7 +31,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help venv demo llm bench test test-slow test-all check format lock clean another-torch
-.PHONY: synth doctor deploy diff destroy logs ssh drill which-run validate checkov golden
+.PHONY: synth doctor deploy diff start stop destroy logs ssh drill which-run validate checkov golden
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -78,6 +78,12 @@ deploy: $(NEEDS_RUN) $(CLOUD) ## Build RUN in the cloud, and start it
 
 diff: $(NEEDS_RUN) $(CLOUD) ## Show what a deployment of RUN would change
 	@$(BIN)/spot diff $(RUN) $(ARGS)
+
+start: $(NEEDS_RUN) $(READY) ## Give RUN's VMs back, after `make stop` or once it gave up
+	@$(BIN)/spot start $(RUN) $(ARGS)
+
+stop: $(NEEDS_RUN) $(READY) ## Take RUN's VMs away and keep all else; they save first
+	@$(BIN)/spot stop $(RUN) $(ARGS)
 
 destroy: $(NEEDS_RUN) $(CLOUD) ## Take RUN's VMs away; its bucket stays
 	@$(BIN)/spot destroy $(RUN) $(ARGS)

@@ -14,6 +14,7 @@ from infra.commands import RunFile, load
 from infra.deployment import Deployment, NotDeployable
 from infra.operate.api import ApiError, CloudApi, NotLoggedIn
 from infra.operate.deploy import PROJECT_WIDE, Declined, Operation
+from infra.operate.groups import resize, sizes, to_start
 from infra.operate.journal import SEVERITIES, Wanted, gcloud_logging, journalctl
 from infra.operate.programs import ProgramError, find, hand_over, require
 from infra.operate.stacks import Terraform
@@ -28,7 +29,7 @@ _LOGGING_S = 120.0
 
 
 def register(app: typer.Typer) -> None:
-    for command in (doctor, synth, deploy, diff, destroy, logs, ssh):
+    for command in (doctor, synth, deploy, diff, start, stop, destroy, logs, ssh):
         app.command()(command)
 
 
@@ -83,7 +84,10 @@ def deploy(
             operation.with_cdktf(chosen, "deploy", stacks, yes=yes)
         else:
             operation.apply(Terraform(program=chosen), stacks, api=api)
-        typer.echo(f"\ndeployed. See it start: spot logs {run_file} --follow")
+        if to_start(sizes(operation.deployment)):
+            typer.echo(f"\ndeployed. It was stopped, or over: spot start {run_file} gives its VMs back")
+        else:
+            typer.echo(f"\ndeployed. See it start: spot logs {run_file} --follow")
 
 
 def diff(run_file: RunFile, out: Out = _OUT, program: With = None) -> None:
@@ -92,6 +96,32 @@ def diff(run_file: RunFile, out: Out = _OUT, program: With = None) -> None:
         operation = _operation(run_file, out=out, yes=True)
         changes = operation.diff(Terraform(program=_chosen(program, cdktf=False)), operation.synthesize())
         typer.echo("\nnothing would change" if not changes else "\nspot deploy would change this")
+
+
+def start(run_file: RunFile) -> None:
+    """Give the run's VMs back: after `spot stop`, or once what made it give up is mended."""
+    deployment = _deployment(run_file)
+    with _told():
+        started = to_start(sizes(deployment))
+        for group in started:
+            resize(group, group.size)
+            typer.echo(f"{group.name}: asked for {group.size} VM{'s' if group.size > 1 else ''}")
+        typer.echo(f"see it start: spot logs {run_file} --follow" if started else "every group has its VMs already")
+
+
+def stop(run_file: RunFile, yes: Yes = False) -> None:
+    """Take the run's VMs away and keep all else: each saves first, and `spot start` goes on at that step."""
+    deployment = _deployment(run_file)
+    with _told():
+        running = [each.group for each in sizes(deployment) if each.size]
+        if not running:
+            typer.echo("no group has VMs")
+            return
+        if not (yes or typer.confirm(f"Stop {', '.join(group.name for group in running)}?")):
+            raise Declined("nothing was done")
+        for group in running:
+            resize(group, 0)
+            typer.echo(f"{group.name}: its VMs save, and go")
 
 
 def destroy(  # noqa: PLR0917, typer makes options of them

@@ -1,0 +1,55 @@
+"""The run's instance groups from the operator's side: how many VMs each is asked for, and starting and stopping them.
+
+A run that is complete, or that gave up, has set its groups to zero; a deployment leaves that as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from infra.deployment import Deployment
+from infra.fleet.plan import Group
+from infra.observability.observed import Observed
+from infra.operate.programs import ProgramError, capture
+
+_CALL_S = 120.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sized:
+    """A group, and the number of VMs that it is asked for now."""
+
+    group: Group
+    size: int
+
+
+def sizes(deployment: Deployment) -> list[Sized]:
+    """All groups of the run or of its experiments, in their order. Raises ProgramError where one is not there."""
+    return [Sized(group=group, size=_size(group)) for group in Observed.of(deployment).groups]
+
+
+def to_start(groups: list[Sized]) -> list[Group]:
+    """Groups to give their VMs back: at zero, though they begin with some. A later stage is started by the one before."""
+    return [each.group for each in groups if each.size == 0 and each.group.size]
+
+
+def resize(group: Group, size: int) -> None:
+    """Ask the group for `size` VMs; it makes or deletes them in its own time. Raises ProgramError."""
+    capture(["gcloud", *_MANAGED, "resize", *_options(group), f"--size={size}", "--quiet"], timeout=_CALL_S)
+
+
+_MANAGED = ("compute", "instance-groups", "managed")
+
+
+def _size(group: Group) -> int:
+    said = capture(
+        ["gcloud", *_MANAGED, "describe", *_options(group), "--format=value(targetSize)"], timeout=_CALL_S
+    ).out.strip()
+    if not said.isdigit():
+        raise ProgramError(f"gcloud says that {group.name} is asked for {said!r} VMs, which is no number")
+    return int(said)
+
+
+def _options(group: Group) -> list[str]:
+    _, project, where, place, _, name = group.path.split("/")
+    return [name, f"--{where.removesuffix('s')}={place}", f"--project={project}"]
