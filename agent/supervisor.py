@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -25,6 +26,9 @@ log = structlog.get_logger()
 _TAIL_POLL_S = 0.25
 _KILL_WAIT_S = 5.0
 _LAST_BYTES = 8192
+_KEEP_BYTES = 16 << 20  # of the output: what was told before is in the journal, and /run is memory
+_PUNCH_HOLE = 0x03  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
+_libc = ctypes.CDLL(None, use_errno=True)
 # Waits for a line, then becomes the trainer: same pid. systemd's protection of the agent from the out-of-memory killer
 # is not for what eats the memory. Without the line, because the agent died just then, there is no trainer either.
 _GATE = (
@@ -163,7 +167,7 @@ class Trainer:
             if self._process is None:
                 with contextlib.suppress(OSError, ValueError):
                     output.seek(int(told.read_text()))
-            rest = b""
+            rest, freed = b"", 0
             while True:
                 over = not self.running
                 *lines, rest = (rest + output.read()).split(b"\n")
@@ -172,11 +176,21 @@ class Trainer:
                 if lines:
                     with contextlib.suppress(OSError):  # a full disk: told twice then
                         told.write_text(str(output.tell() - len(rest)))
+                if output.tell() - freed > 2 * _KEEP_BYTES:
+                    freed = output.tell() - _KEEP_BYTES
+                    _free(self.log_file, freed)
                 if over:
                     if rest:
                         tell(rest.decode(errors="replace"))
                     return
                 await asyncio.sleep(_TAIL_POLL_S)
+
+
+def _free(path: Path, size: int) -> None:
+    """Give the first `size` bytes of a file back, while another process goes on writing it: they read as zeros then.
+    Where the file system can't, the file just grows."""
+    with contextlib.suppress(OSError), path.open("r+b") as file:
+        _libc.fallocate(file.fileno(), _PUNCH_HOLE, ctypes.c_long(0), ctypes.c_long(size))
 
 
 def _oom_kill_count() -> int:
