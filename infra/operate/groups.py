@@ -29,7 +29,7 @@ def sizes(deployment: Deployment) -> list[Sized]:
 
 
 def to_start(groups: list[Sized]) -> list[Group]:
-    """Groups to give their VMs back: at zero, though they begin with some. A later stage is started by the one before."""
+    """Those at zero that begin with VMs. A later stage of a run is started by the one before it."""
     return [each.group for each in groups if each.size == 0 and each.group.size]
 
 

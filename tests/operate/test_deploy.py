@@ -91,8 +91,10 @@ def test_a_first_deployment_makes_the_state_bucket_and_applies_each_stack_in_ord
     assert "spot logs" in done.stdout
     called.write_text("")
     (tmp_path / "folders").write_text("")
+    monkeypatch.setenv("GROUP_SIZE", "0")  # the run is over: a deployment does not start it again
     done = CliRunner().invoke(app, ["deploy", str(run_file), "--yes", "--with", "terraform", "--run-only"])
     assert done.exit_code == 0, done.output
+    assert "spot start" in done.stdout
     order = list(dict.fromkeys(Path(line).name for line in (tmp_path / "folders").read_text().splitlines()))
     assert order[-3:] == ["packages", "fleet", "observability"]
     assert "foundation" not in order

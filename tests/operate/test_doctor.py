@@ -28,6 +28,7 @@ GCLOUD = """
 case "$*" in
   version*) echo '{"Google Cloud SDK": "528.0.0"}' ;;
   "auth list"*) echo ann@example.org ;;
+  *"managed describe"*) echo "${GROUP_SIZE:-1}" ;;
 esac
 """
 TERRAFORM = """echo '{"terraform_version": "1.11.4", "platform": "linux_amd64"}'"""
