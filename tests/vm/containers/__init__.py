@@ -1,0 +1,1 @@
+"""VMs as containers: real systemd, the real installer, Google's own script runner, a power switch."""

@@ -1,0 +1,57 @@
+"""What all VMs of a session share: the bucket's server, tokens, network, images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from agent.store import Store, open_store
+from infra.local.cloud import LocalCloud
+from infra.local.storage.seen import Seen
+from tests.vm.containers.docker import Docker
+
+BUCKET = "vm-bucket"
+PREFIX = "runs"
+RUNS = [f"run-{number:03d}" for number in range(1, 200)]
+
+
+@dataclass
+class Cloud:
+    """`rig` names the session. `base` and `warm` are images, `mounts` what every VM gets of this machine."""
+
+    docker: Docker
+    rig: str
+    network: str
+    local: LocalCloud
+    base: str
+    warm: str
+    bundle_url: str
+    mounts: list[str]
+    identities: dict[str, str] = field(default_factory=dict)
+    compute_url: str = ""
+    _free_runs: list[str] = field(default_factory=lambda: RUNS[::-1])
+
+    def mint(self, identity: str, lifetime_s: float) -> str:
+        token = self.local.mint(identity, lifetime_s)
+        self.identities[token] = identity
+        return token
+
+    def new_run(self) -> str:
+        return self._free_runs.pop()
+
+    def store(self, run_id: str) -> Store:
+        """The run's part of the bucket, as its operator sees it."""
+        return open_store(f"gs://{BUCKET}/{PREFIX}/{run_id}")
+
+    def requests(self, run_id: str) -> list[Seen]:
+        """What the bucket's server saw of a run, object names relative to the run's prefix."""
+        prefix = f"{PREFIX}/{run_id}/"
+        return [
+            Seen(**{**vars(seen), "name": seen.name.removeprefix(prefix)})
+            for seen in self.local.storage.requests()
+            if seen.name.startswith(prefix)
+        ]
+
+    @cached_property
+    def gateway(self) -> str:
+        return str(self.docker.inspect(self.network)["IPAM"]["Config"][0]["Gateway"])
