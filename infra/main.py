@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from agent.config import RunFileError, load_run
@@ -54,15 +55,23 @@ def synthesize(deployment: Deployment, *, out: Path, bundle: str, keep_bucket: b
     refuse_known_bad(out)
 
 
+def load_bindings() -> None:
+    """Takes seconds, once: a mistake in the run file is told before."""
+    import infra.node  # noqa: F401, PLC0415, I001, before the bindings: it chooses their Node.js
+    import cdktn_provider_google.storage_bucket  # noqa: F401, PLC0415, loads them all
+
+
 def main() -> None:
     run_file = Path(os.environ.get("SPOT_RUN", DEFAULT_RUN))
     try:
         deployment = Deployment.of(load_run(run_file))
-        bundle = os.environ.get("SPOT_BUNDLE") or str(build(Path("dist")))
+        with ThreadPoolExecutor(1) as pool:  # another process builds the bundle while this one waits for the bindings
+            bundle = pool.submit(lambda: os.environ.get("SPOT_BUNDLE") or str(build(Path("dist"))))
+            load_bindings()
         synthesize(
             deployment,
             out=Path(os.environ.get("CDKTF_OUTDIR", "cdktf.out")),
-            bundle=bundle,
+            bundle=bundle.result(),
             # Destroying the bucket takes its name, said twice.
             keep_bucket=os.environ.get("SPOT_DELETE_BUCKET") != deployment.bucket,
         )
