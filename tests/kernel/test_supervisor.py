@@ -22,12 +22,26 @@ PATIENCE_S = 20.0
 STUBBORN = 'trap "" TERM; echo up; while :; do sleep 1; done'
 
 
+started: list[Trainer] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    yield
+    while started:
+        process = started.pop()._process
+        if process and process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
 def play(scenario: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(asyncio.wait_for(scenario(), 2 * PATIENCE_S))
 
 
 def start(folder: Path, script: str, **env: str) -> Trainer:
-    return Trainer.start(["sh", "-c", script], env=os.environ | env, cwd=folder, log_file=folder / "log")
+    started.append(Trainer.start(["sh", "-c", script], env=os.environ | env, cwd=folder, log_file=folder / "log"))
+    return started[-1]
 
 
 async def said(trainer: Trainer, line: str) -> None:
@@ -118,8 +132,10 @@ def test_a_trainer_that_heeds_no_sigterm_is_killed_after_its_grace(tmp_path: Pat
 
 def test_a_stopped_process_can_be_ended_too(tmp_path: Path) -> None:
     async def scenario() -> None:
-        trainer = start(tmp_path, "echo up; sleep 60")
-        await said(trainer, "up")
+        trainer = start(tmp_path, "exec sleep 60")
+        while psutil.Process(trainer.pid).name() != "sleep":  # a shell amid its fork could not be stopped
+            assert trainer.running
+            await asyncio.sleep(0)
         trainer.signal(signal.SIGSTOP)
         await asyncio.to_thread(os.waitid, os.P_PID, trainer.pid, os.WSTOPPED | os.WNOWAIT)
         assert (await trainer.stop(grace=0.05)).code == -signal.SIGKILL
