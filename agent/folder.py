@@ -13,9 +13,9 @@ import shutil
 import signal
 import stat
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
 
@@ -39,41 +39,57 @@ class FolderError(StoreError):
 
 
 @dataclass(frozen=True)
-class FolderFile:
-    """One file; `path` is relative to the folder, `offset` and `size` are bytes in the arena."""
+class FolderEntry:
+    """One thing in the folder; `path` is relative to it. A file's `size` bytes are at `offset` in the arena."""
 
     path: str
+    kind: Literal["file", "folder", "link"]
     mode: int
-    size: int
-    mtime_ns: int
-    offset: int
+    size: int = 0
+    mtime_ns: int = 0
+    offset: int = 0
+    target: str = ""
+    """Where a link leads, relative to its own place."""
 
 
-def scan_folder(folder: Path) -> list[FolderFile]:
-    """Every regular file below `folder`, by path, laid out one after the other. Links are followed within reason."""
-    files: list[FolderFile] = []
+def scan_folder(folder: Path) -> list[FolderEntry]:
+    """All that is below `folder`, a folder before what is in it, files laid out one after the other.
+
+    A link to something in the folder stays a link; one that leads to a file elsewhere is that file, for what lies
+    elsewhere is not on the next VM.
+    """
+    entries: list[FolderEntry] = []
     offset = 0
-    for root, _, names in sorted(os.walk(folder)):
-        for name in sorted(names):
+    top = folder.resolve()
+    for root, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted([*folders, *names]):
             path = Path(root) / name
+            at = path.relative_to(folder).as_posix()
             try:
+                if path.is_symlink() and (target := _inside(path, top)):
+                    entries.append(FolderEntry(at, "link", 0, target=target))
+                    continue
                 info = path.stat()
-            except FileNotFoundError:
+            except (FileNotFoundError, RuntimeError):
                 continue  # gone between listing and looking: the next scan will differ, and so we look again
-            if not stat.S_ISREG(info.st_mode):
-                continue  # opening a pipe would wait for its writer
-            files.append(
-                FolderFile(
-                    path.relative_to(folder).as_posix(), info.st_mode & 0o777, info.st_size, info.st_mtime_ns, offset
-                )
-            )
-            offset += info.st_size
-    return files
+            if stat.S_ISREG(info.st_mode):  # opening a pipe would wait for its writer
+                entries.append(FolderEntry(at, "file", info.st_mode & 0o777, info.st_size, info.st_mtime_ns, offset))
+                offset += info.st_size
+            elif stat.S_ISDIR(info.st_mode) and not path.is_symlink():
+                entries.append(FolderEntry(at, "folder", info.st_mode & 0o777))
+    return entries
 
 
-def copy_into(arena: Arena, folder: Path, files: list[FolderFile]) -> None:
+def _inside(link: Path, top: Path) -> str:
+    """Where `link` leads, relative to its own place; empty where that is outside of `top`."""
+    leads_to = (link.parent.resolve() / link.readlink()).resolve()
+    return os.path.relpath(leads_to, link.parent.resolve()) if leads_to.is_relative_to(top) else ""
+
+
+def copy_into(arena: Arena, folder: Path, entries: list[FolderEntry]) -> None:
     """Read the files into the arena. Raises FolderError when one is shorter than it was."""
-    for file in files:
+    for file in (entry for entry in entries if entry.kind == "file"):
         with (folder / file.path).open("rb") as source, arena.view[file.offset : file.offset + file.size] as into:
             if source.readinto(into) != file.size:
                 raise FolderError(f"{folder / file.path} changed while it was copied")
@@ -85,21 +101,33 @@ def write_folder(view: memoryview, files: list[dict[str, Any]], folder: Path) ->
     Raises:
         FolderError: the manifest names a path outside the folder, or bytes it does not have, or the disk refuses.
     """
+    folder = folder.resolve()  # a link to a larger disk stays one
     aside = folder.with_name(folder.name + ".restoring")
     shutil.rmtree(aside, ignore_errors=True)
     try:
+        aside.mkdir(parents=True)
         for file in files:
             target = aside / file["path"]
-            if not target.resolve().is_relative_to(aside.resolve()):
+            if not target.resolve().is_relative_to(aside):
                 raise FolderError(f"the checkpoint names a file outside its folder: {file['path']!r}")
             target.parent.mkdir(parents=True, exist_ok=True)
-            content = view[file["offset"] : file["offset"] + file["size"]]
-            if len(content) != file["size"]:
-                raise FolderError(f"the checkpoint is too short for {file['path']!r}")
-            with target.open("wb") as out:
-                out.write(content)
-            target.chmod(file["mode"] & 0o777)
-        aside.mkdir(parents=True, exist_ok=True)
+            match file.get("kind", "file"):
+                case "folder":
+                    target.mkdir()
+                case "link":
+                    target.symlink_to(file["target"])
+                    if not target.resolve().is_relative_to(aside):
+                        raise FolderError(f"the checkpoint has a link that leads outside its folder: {file['path']!r}")
+                case _:
+                    content = view[file["offset"] : file["offset"] + file["size"]]
+                    if len(content) != file["size"]:
+                        raise FolderError(f"the checkpoint is too short for {file['path']!r}")
+                    with target.open("xb") as out:
+                        out.write(content)
+                    target.chmod(file["mode"] & 0o777)
+        for file in reversed(files):  # a folder that may not be written could not have been filled
+            if file.get("kind") == "folder":
+                (aside / file["path"]).chmod(file["mode"] & 0o777)
         if folder.exists():
             old = folder.with_name(folder.name + ".replaced")
             shutil.rmtree(old, ignore_errors=True)
@@ -122,7 +150,7 @@ class FolderLink:
         self._agent = agent
         self.folder = Path(workload.checkpoint_dir)
         self._signal = signal.Signals[workload.notice_signal]
-        self._last: list[tuple[str, int, int]] | None = None  # what the newest snapshot holds
+        self._last: list[FolderEntry] | None = None  # what the newest snapshot holds
         self._saving = asyncio.Lock()
 
     async def save(
@@ -157,8 +185,7 @@ class FolderLink:
         if patience and self._trainer and self._trainer.running:
             self._trainer.signal(self._signal)
         files = await self._settled(patience)
-        seen = [(file.path, file.size, file.mtime_ns) for file in files]
-        if seen == self._last or not files:
+        if files == self._last or not any(entry.kind == "file" for entry in files):
             return "unchanged"
         begun = time.monotonic()
         size = max(1, sum(file.size for file in files))
@@ -173,14 +200,14 @@ class FolderLink:
         saver = self._agent.saver
         step = max(saver.staged_step, saver.committed_step) + 1
         saver.share(0, [arena])
-        listed = [{"path": f.path, "mode": f.mode, "size": f.size, "offset": f.offset} for f in files]
+        listed = [{key: value for key, value in asdict(each).items() if key != "mtime_ns"} for each in files]
         copy_s = time.monotonic() - begun
         await saver.staged(Staged(0, step, size, {"step": step, "files": listed}, reason, copy_s))
         self._agent.step = step
-        self._last = seen
+        self._last = files
         return "staged"
 
-    async def _settled(self, patience: float) -> list[FolderFile]:
+    async def _settled(self, patience: float) -> list[FolderEntry]:
         """The folder's files once nothing has changed for a second, or once the program has ended. Within `patience`
         seconds nothing counts as settled before a first change."""
         before = first = await asyncio.to_thread(scan_folder, self.folder)
