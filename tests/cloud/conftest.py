@@ -22,6 +22,10 @@ Synthesize = Callable[[str], Synthesized]
 """From an example's name, the run file's without .yaml, to its stacks."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="Renew tests/cloud/golden (make golden).")
+
+
 @pytest.fixture(scope="session")
 def synthesized(tmp_path_factory: pytest.TempPathFactory) -> Synthesize:
     """Any example by name."""

@@ -1,0 +1,112 @@
+"""`cdktf` and `cdktn` themselves, from npm, on our app: they write the same stacks as we do, and offer each by name."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cloud.examples import REPOSITORY
+
+if TYPE_CHECKING:
+    from tests.cloud.conftest import Synthesize
+
+PACKAGES = ("cdktn-cli@0.24.0", "cdktf-cli@0.21.0")
+_INSTALL_S = 900
+_RUN_S = 240
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(_INSTALL_S + 4 * _RUN_S),
+    pytest.mark.skipif(not shutil.which("terraform"), reason="both ask for terraform on PATH before all else"),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandLines:
+    folder: Path
+    node: Path
+
+    def run(self, program: str, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        path = f"{self.node.parent}{os.pathsep}{os.environ['PATH']}"
+        quiet = {"CI": "1", "CHECKPOINT_DISABLE": "1", "DISABLE_VERSION_CHECK": "1"}
+        return subprocess.run(
+            [self.folder / "node_modules/.bin" / program, *arguments],
+            cwd=REPOSITORY, env={**os.environ, **quiet, **env, "PATH": path},
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_RUN_S, check=False,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def command_lines() -> CommandLines:
+    """Installed once into the user's cache folder; they take minutes to fetch."""
+    import infra.node  # noqa: F401, it chooses the Node.js of the bindings
+
+    node = Path(os.environ.get("JSII_NODE", shutil.which("node") or "node"))
+    npm = node.parent / "npm"
+    folder = (
+        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        / "spot-training"
+        / "-".join(package.replace("@", "-") for package in PACKAGES)
+    )
+    if not (folder / "complete").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        env = {**os.environ, "PATH": f"{node.parent}{os.pathsep}{os.environ['PATH']}"}
+        asked = subprocess.run(
+            [npm, "view", PACKAGES[0], "version"], cwd=folder, env=env,
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        if asked.returncode:
+            pytest.skip(f"npm's registry does not answer: {asked.stderr.strip()[-300:]}")
+        (folder / "package.json").write_text('{"private": true}')
+        command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", *PACKAGES]
+        done = subprocess.run(
+            command, cwd=folder, env=env, capture_output=True, text=True, timeout=_INSTALL_S, check=False
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        (folder / "complete").touch()
+    return CommandLines(folder=folder, node=node)
+
+
+@pytest.fixture(params=["cdktn", "cdktf"])
+def program(request: pytest.FixtureRequest, command_lines: CommandLines) -> str:
+    found = subprocess.run(
+        [command_lines.node, "--version"], capture_output=True, text=True, timeout=30, check=True
+    ).stdout.strip()
+    if request.param == "cdktf" and int(found[1:].split(".")[0]) > 22:
+        pytest.skip(f"cdktf-cli 0.21, the last one, has native parts for Node.js 16 to 22, and this is {found}")
+    return str(request.param)
+
+
+def test_it_writes_the_stacks_and_selects_each_by_name(
+    program: str, command_lines: CommandLines, synthesized: Synthesize, tmp_path: Path
+) -> None:
+    ours = synthesized("production")
+    env = {"SPOT_RUN": "workloads/llm/production.yaml", "SPOT_BUNDLE": str(tmp_path / f"{'0' * 64}.tar.gz")}
+    out = tmp_path / "out"
+    done = command_lines.run(program, "synth", "--output", str(out), **env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    theirs = {path.parent.name: json.loads(path.read_text()) for path in out.glob("stacks/*/cdk.tf.json")}
+    assert sorted(theirs) == sorted(ours.stacks)
+    for name in set(theirs) - {"packages"}:  # which names the bundle by its path
+        assert theirs[name]["resource"] == ours.stacks[name]["resource"], name
+        assert theirs[name]["terraform"] == ours.stacks[name]["terraform"], name
+
+    listed = command_lines.run(program, "list", "--skip-synth", "--output", str(out), **env)
+    assert all(f"stacks/{name}" in listed.stdout for name in ours.stacks), listed.stdout + listed.stderr
+
+    # None of these can reach a cloud: there is no such file, and nobody to approve.
+    env["GOOGLE_APPLICATION_CREDENTIALS"] = str(tmp_path / "nobody.json")
+    for command in ("diff", "deploy", "destroy"):
+        gone = command_lines.run(program, command, "nothing", "--skip-synth", "--output", str(out), **env)
+        assert gone.returncode != 0
+        assert "Could not find stack" in gone.stdout + gone.stderr
+    found = command_lines.run(program, "diff", "fleet", "--skip-synth", "--output", str(out), **env)
+    assert "Could not find stack" not in found.stdout + found.stderr
+    assert "Initializing the backend" in found.stdout + found.stderr, "it did not get as far as Terraform"
