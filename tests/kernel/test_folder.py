@@ -153,7 +153,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "a file that grew": lambda folder: (folder / "nothing").write_text("more"),
     "a new file": lambda folder: (folder / "new").touch(),
     "a file gone": lambda folder: (folder / "nothing").unlink(),
-    "a link turned": lambda folder: os.replace(folder / "not yet", folder / "latest"),
+    "a link turned": lambda folder: (folder / "not yet").replace(folder / "latest"),
     "a new folder": lambda folder: (folder / "step-2").mkdir(),
     "a mode": lambda folder: (folder / "run.sh").chmod(0o600),
 }
