@@ -11,7 +11,7 @@ import time
 from datetime import datetime
 from typing import Any
 
-import google_crc32c  # type: ignore[import-untyped]
+import google_crc32c
 
 from agent.checkpoints import Checkpoints
 from agent.manifest import MANIFEST, parse_manifest
@@ -43,7 +43,9 @@ def check_objects(group: Group) -> None:
             assert manifest.run_id == group.run_id
             for rank in manifest.ranks:
                 for part in rank.parts:
-                    assert names.get(part.name) == part.size, f"{name} names {part.name}, which is not there, or not whole"
+                    assert names.get(part.name) == part.size, (
+                        f"{name} names {part.name}, which is not there, or not whole"
+                    )
                     body = store.read(part.name, timeout=_CALL_S)
                     assert google_crc32c.value(bytes(body)) == part.crc32c, f"{part.name} is damaged"
         elif not checkpoint and name.endswith(".json"):
@@ -82,7 +84,9 @@ def check_ledger(group: Group) -> None:
     """Each window's record agrees with the bucket's server and the rig within AGREE_S."""
     offset = time.time() - time.monotonic()
     requests = group.cloud.requests(group.run_id)
-    windows = [record for record in group.incidents() if record["kind"] in ("preempted", "operator_stop", "maintenance")]
+    windows = [
+        record for record in group.incidents() if record["kind"] in ("preempted", "operator_stop", "maintenance")
+    ]
     for record in windows:
         if record["window_s"] is None:
             continue

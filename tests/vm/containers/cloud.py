@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 from agent.store import Store, open_store
 from infra.local.cloud import LocalCloud
@@ -26,9 +27,9 @@ class Cloud:
     base: str
     warm: str
     bundle_url: str
+    bundle_file: Path
     mounts: list[str]
     identities: dict[str, str] = field(default_factory=dict)
-    compute_url: str = ""
     _free_runs: list[str] = field(default_factory=lambda: RUNS[::-1])
 
     def mint(self, identity: str, lifetime_s: float) -> str:

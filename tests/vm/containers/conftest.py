@@ -81,7 +81,7 @@ def cloud(docker: Docker, rig: str, tmp_path_factory: pytest.TempPathFactory) ->
     gateway = str(docker.inspect(rig)["IPAM"]["Config"][0]["Gateway"])
     with local_cloud(BUCKET, [f"{PREFIX}/{run}" for run in RUNS], address=gateway) as local:
         url = package.upload(bundle, f"gs://{BUCKET}")
-        yield Cloud(docker, rig, rig, local, base, warm, url, mounts)
+        yield Cloud(docker, rig, rig, local, base, warm, url, bundle, mounts)
 
 
 @pytest.fixture

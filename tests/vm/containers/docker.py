@@ -1,7 +1,7 @@
 """The docker command line, and a daemon where none runs.
 
-The command line and not a library: it is there wherever a daemon is, asks for nothing from a registry, and needs none of
-the helpers (a reaper's image, compose) that pytest-docker and testcontainers come with.
+The command line and not a library: it is there wherever a daemon is, asks for nothing from a registry, and needs none
+of the helpers (a reaper's image, compose) that pytest-docker and testcontainers come with.
 """
 
 from __future__ import annotations

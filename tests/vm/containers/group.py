@@ -1,10 +1,9 @@
-"""A managed instance group of one, with its run: the scenarios' world. What it saw is kept for the checks at the end."""
+"""A managed instance group of one, with its run: the scenarios' world, and what the checks at the end ask."""
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +13,7 @@ import yaml
 
 from agent.store import Store
 from infra.local.bucket import RunRecords
+from infra.local.compute import ComputeServer
 from tests.vm.containers.cloud import BUCKET, PREFIX, Cloud
 from tests.vm.containers.journal import VmError
 from tests.vm.containers.machine import Vm
@@ -49,18 +49,19 @@ class Group:
     run: dict[str, Any]
     attributes: dict[str, str] = field(default_factory=dict)
     etc: dict[str, str] = field(default_factory=dict)
+    serve_compute: Callable[[], ComputeServer] | None = None
+    """Makes the Compute Engine that the VMs ask, in their network."""
     vms: list[Vm] = field(default_factory=list)
     name: str = "trainer"
     skew_s: float = 0.0
     """How far the VM's wall clock is off."""
     slow_notice: bool = False
     """The notice was held back on purpose, or the agent was not there to hear it."""
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
     def of_toy(cls, cloud: Cloud, folder: Path, *, toy: Mapping[str, Any] | None = None, **changes: Any) -> Self:
         """A run of the toy (PyTorch); `toy` are its TOY_ variables, in lower case and without that."""
-        values = {"steps": 12, "every": "4 steps", "keep": 2} | changes
+        values: dict[str, Any] = {"steps": 12, "every": "4 steps", "keep": 2} | changes
         steps = values["steps"]
         run = _run_file(
             cloud.new_run(),
@@ -75,7 +76,7 @@ class Group:
     @classmethod
     def of_program(cls, cloud: Cloud, folder: Path, *, steps: int = 600, **changes: Any) -> Self:
         """A run of any program (tests/kernel/program.py): it counts in steps of 50 ms and knows nothing of us."""
-        values = {"steps": steps, "every": "auto", "keep": 2} | changes
+        values: dict[str, Any] = {"steps": steps, "every": "auto", "keep": 2} | changes
         command = ["/usr/bin/python3", "/opt/spot-tests/tests/kernel/program.py", FOLDER, str(steps)]
         workload = {"kind": "command", "command": command, "checkpoint_dir": FOLDER}
         return cls(cloud, folder, _run_file(cloud.new_run(), **values, workload=workload))
@@ -111,6 +112,7 @@ class Group:
             attributes,
             image or self.cloud.warm,
             dict(self.etc),
+            self.serve_compute,
         )
         self.vms.append(vm)
         vm.power_on()

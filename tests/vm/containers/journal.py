@@ -59,19 +59,27 @@ class Journal:
         while not any(self._folder.glob("*/system.journal")):
             if self._closed.wait(0.02):
                 return
-        self._process = subprocess.Popen(
-            ["journalctl", "--directory", str(self._folder), "--follow", "--lines=all", "--output=json", "--all"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=os.environ | {"LC_ALL": "C"},
-        )
-        assert self._process.stdout is not None
-        for raw in self._process.stdout:
-            fields = json.loads(raw)
-            line = Line(int(fields["__MONOTONIC_TIMESTAMP"]) / 1e6, fields)
-            with self._changed:
-                self.lines.append(line)
-                self._changed.notify_all()
+        cursor: list[str] = []
+        while not self._closed.is_set():  # it gives up on a file that journald has just begun
+            self._process = subprocess.Popen(
+                [
+                    *("journalctl", "--directory", str(self._folder), "--follow", "--lines=all"),
+                    *("--output=json", "--all", *cursor),
+                ],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=os.environ | {"LC_ALL": "C"},
+            )
+            assert self._process.stdout is not None
+            for raw in self._process.stdout:
+                fields = json.loads(raw)
+                cursor = [f"--after-cursor={fields['__CURSOR']}"]
+                line = Line(int(fields["__MONOTONIC_TIMESTAMP"]) / 1e6, fields)
+                with self._changed:
+                    self.lines.append(line)
+                    self._changed.notify_all()
+            self._process.wait(10.0)
+            self._closed.wait(0.05)
 
     def find(self, event: str, *, since: float = 0.0, where: Callable[[Line], bool] = lambda _: True) -> list[Line]:
         with self._changed:

@@ -8,6 +8,7 @@ import re
 import select
 import signal
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ ROOT = Path(__file__).parents[3]
 HEALTH_PORT = 9620
 _OPTIONS = (
     *("--cap-add", "SYS_ADMIN", "--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"),
-    *("--cgroupns", "private", "--tmpfs", "/run:exec", "--tmpfs", "/run/lock", "--tmpfs", "/tmp:exec"),
+    *("--cgroupns", "private", "--tmpfs", "/run:exec,size=256m", "--tmpfs", "/run/lock", "--tmpfs", "/tmp:exec"),
     *("--stop-signal", "RTMIN+3", "--shm-size", "2g", "--add-host", f"metadata.google.internal:{METADATA_ADDRESS}"),
 )
 POWER_BUTTON = signal.SIGRTMIN + 4  # to systemd: what logind asks it for when the ACPI button is pressed
@@ -45,7 +46,7 @@ class Vm:
     attributes: Mapping[str, str]
     image: str
     etc: Mapping[str, str] = field(default_factory=dict)
-    compute: ComputeServer | None = None
+    serve_compute: Callable[[], ComputeServer] | None = None
 
     started_at: float = 0.0
     notice_at: float | None = None
@@ -56,6 +57,7 @@ class Vm:
         self.container = f"{self.cloud.rig}-{self.name}-{self.number}"
         for name in ("etc", "journal"):
             (self.folder / name).mkdir(parents=True)
+        self._closing = contextlib.ExitStack()
         os.mkfifo(self.folder / "power")
 
     def power_on(self) -> None:
@@ -74,7 +76,7 @@ class Vm:
         facts = docker.inspect(self.container)
         self.pid = int(facts["State"]["Pid"])
         self._life = os.pidfd_open(self.pid)
-        self._pid_namespace = os.readlink(f"/proc/{self.pid}/ns/pid")
+        self._pid_namespace = Path(f"/proc/{self.pid}/ns/pid").readlink()
         self.address = facts["NetworkSettings"]["Networks"][self.cloud.network]["IPAddress"]
         add_metadata_address(self.pid)
         serve = partial(
@@ -90,8 +92,10 @@ class Vm:
             "GCE_METADATA_HOST": "metadata.google.internal",
             "STORAGE_EMULATOR_HOST": self.cloud.local.storage.url,
         }
-        if self.compute:
-            environment["SPOT_COMPUTE_URL"] = self.cloud.compute_url
+        if self.serve_compute:
+            self.compute = in_network_of(self.pid, self.serve_compute)
+            self._closing.enter_context(self.compute)
+            environment["SPOT_COMPUTE_URL"] = self.compute.url
         pairs = " ".join(f"{key}={value}" for key, value in environment.items())
         files = {"systemd/system.conf.d/local-cloud.conf": f"[Manager]\nDefaultEnvironment={pairs}\n", **self.etc}
         for name, text in files.items():
@@ -166,7 +170,7 @@ class Vm:
                 with contextlib.suppress(OSError):
                     if (
                         words in (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                        and os.readlink(entry / "ns/pid") == self._pid_namespace
+                        and (entry / "ns/pid").readlink() == self._pid_namespace
                     ):
                         found.append(int(entry.name))
         return min(found) if found else None
@@ -176,7 +180,16 @@ class Vm:
         return self._process("toy_agent run") if "toy" in str(self.etc) else self._process("spot-agent run")
 
     def trainer(self) -> int:
-        return self._process("tests.kernel.")
+        return self._process("-m tests.kernel.toy")
+
+    def file(self, path: str) -> Path:
+        """A file of the running VM, seen from here."""
+        return Path(f"/proc/{self.pid}/root{path}")
+
+    def wait_in(self, phase: str, step: int, *, timeout: float = 90.0) -> None:
+        """Wait until the toy is in its pause (TOY_PAUSE) in `phase` of `step`."""
+        marker = self.file(f"/run/spot-agent/in-{phase}-{step}")
+        self.wait_for(marker.exists, f"the toy in {phase} of step {step}", timeout=timeout)
 
     def _process(self, words: str) -> int:
         pid = self.find_process(words)
@@ -226,6 +239,7 @@ class Vm:
             with contextlib.suppress(VmError):
                 self.cut_power()
             self.journal.close()
+            self._closing.close()
             os.close(self._life)
         with contextlib.suppress(DockerError):
             self.cloud.docker("rm", "--force", "--volumes", self.container)

@@ -1,11 +1,17 @@
-"""`spot-agent` as it is, with the toy for a trainer (tests/kernel/toy.py): PyTorch, and bit for bit what it should be."""
+"""`spot-agent` as it is, with the toy for a trainer (tests/kernel/toy.py): PyTorch, and what it trains is exact."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import agent.main
 
+
+def _toy(_run: object, run_file: Path) -> list[str]:
+    return [sys.executable, "-m", "tests.kernel.toy", str(run_file)]
+
+
 if __name__ == "__main__":
-    agent.main.trainer_command = lambda _run, run_file: [sys.executable, "-m", "tests.kernel.toy", str(run_file)]
+    vars(agent.main)["trainer_command"] = _toy
     agent.main.main()

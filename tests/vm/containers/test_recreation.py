@@ -1,0 +1,87 @@
+"""A VM comes back under its name with an empty disk, sometimes before its forerunner is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from infra.local.cloud import VM_IDENTITY
+from infra.local.compute import READ, UPDATE, ComputeServer
+from tests.vm.containers.group import AGENT_DROP_IN, Group
+
+pytestmark = [pytest.mark.slow, pytest.mark.containers, pytest.mark.timeout(240, func_only=True)]
+
+Toy = Callable[..., Group]
+PATH = "projects/local-project/zones/us-central1-a/instanceGroupManagers/trainer"
+
+
+def test_the_same_name_with_an_empty_disk_is_another_vm_to_the_run(toy: Toy, reference: dict[str, Any]) -> None:
+    group = toy(toy={"pause": "forward:6:20"})
+    first = group.boot()
+    first.wait_in("forward", 6)
+    first.run("touch", "/var/lib/spot-training/left-behind")
+    first.preempt()
+    group.toy()
+    second = group.boot()
+    assert group.finish() == reference
+    assert (first.name, second.file("/var/lib/spot-training/left-behind").exists()) == (second.name, False)
+    assert [record["attempt"] for record in group.resumes()] == [1, 2]
+
+
+def test_an_older_vm_that_still_runs_advances_nothing_once_the_newer_one_does(
+    toy: Toy, reference: dict[str, Any]
+) -> None:
+    group = toy(toy={"pause": "forward:6:40"})
+    old = group.boot()
+    old.wait_in("forward", 6)
+    group.toy()
+    group.boot()
+    assert group.finish() == reference
+    assert "newer attempt" in old.wait("gave_up", timeout=90).error
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+def test_a_clock_that_is_hours_off_changes_nothing(toy: Toy, reference: dict[str, Any], hours: int) -> None:
+    group = toy(toy={"pause": "forward:6:20"})
+    group.skew_s = hours * 3600.0
+    group.boot().wait_in("forward", 6)
+    group.vm.preempt()
+    group.toy()
+    group.etc[f"{AGENT_DROP_IN}/skew.conf"] = (
+        f"[Service]\nEnvironment=FAKETIME={hours:+d}h FAKETIME_DONT_FAKE_MONOTONIC=1 DONT_FAKE_MONOTONIC=1\n"
+        "Environment=LD_PRELOAD=/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1\n"
+    )
+    group.boot()
+    assert group.finish() == reference
+    first, second = sorted(group.resumes(), key=lambda record: int(record["attempt"]))
+    assert (first["step"], second["step"]) == (0, 6)
+
+
+def test_a_run_that_is_complete_takes_its_group_to_zero(toy: Toy) -> None:
+    group = toy()
+    group.attributes["spot-group"] = PATH
+
+    def serve() -> ComputeServer:
+        compute = ComputeServer(identify=group.cloud.identities.get)
+        compute.add_group(PATH, target_size=1)
+        for permission in (READ, UPDATE):
+            compute.allow(VM_IDENTITY, permission, PATH)
+        return compute
+
+    group.serve_compute = partial(serve)
+    vm = group.boot()
+    group.finish()
+    managed = vm.compute.groups[PATH]
+    assert vm.compute.wait_for(lambda: managed.target_size == 0, 30.0), vm.journal.tail()
+
+
+def test_a_finished_run_is_not_trained_again(toy: Toy, reference: dict[str, Any]) -> None:
+    group = toy()
+    group.boot()
+    assert group.finish() == reference
+    group.vm.cut_power()
+    group.boot().wait("complete")
+    assert len(group.resumes()) == 1
