@@ -81,7 +81,10 @@ class RunIdentity(Construct):
         for role in IN_PROJECT:
             self._in_project(role.rpartition(".")[2], role, None)
         for number, group in enumerate(groups):
-            self._in_project(f"resizes-{number}", self._deployment.role("resize"), is_group(group))
+            resize, only = self._deployment.role("resize"), is_group(group)
+            self._in_project(f"resizes-{number}", resize, only)
+            for place, operator in enumerate(self._deployment.cloud.operators):  # `spot start` and `spot stop`
+                self._in_project(f"operator-{place}-resizes-{number}", resize, only, member=operator)
 
     def _grant_secret(self) -> None:
         tracking = self._deployment.run.tracking
@@ -127,7 +130,7 @@ class RunIdentity(Construct):
             )
         )
 
-    def _in_project(self, what: str, role: str, expression: str | None) -> None:
+    def _in_project(self, what: str, role: str, expression: str | None, *, member: str | None = None) -> None:
         condition = ProjectIamMemberCondition(title=what, expression=expression) if expression else None
         self.grants.append(
             ProjectIamMember(
@@ -135,7 +138,7 @@ class RunIdentity(Construct):
                 what,
                 project=self._deployment.project,
                 role=role,
-                member=self.account.member,
+                member=member or self.account.member,
                 condition=condition,
             )
         )

@@ -41,6 +41,8 @@ DEEDS = {
     VM: {"resize spot-alpha", "resize spot-alpha-polish", "write logs", "write metrics", "read the W&B key"},
     OTHER_VM: {"write logs", "write metrics"},
     OPERATOR: {
+        "resize spot-alpha",
+        "resize spot-alpha-polish",
         "see a group",
         "rehearse a preemption",
         "tunnel to SSH",

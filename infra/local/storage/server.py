@@ -60,7 +60,7 @@ class World:
 
 
 class StorageServer(socketserver.ThreadingTCPServer):
-    """Listens on loopback, or on `address` where VMs are hosts of their own; `url` is what STORAGE_EMULATOR_HOST must be."""
+    """Listens on loopback, or on `address` where VMs are hosts of their own; `url` is for STORAGE_EMULATOR_HOST."""
 
     daemon_threads = True
     allow_reuse_address = True
