@@ -49,7 +49,8 @@ def command_lines() -> CommandLines:
     import infra.node  # noqa: F401, it chooses the Node.js of the bindings
 
     node = Path(os.environ.get("JSII_NODE", shutil.which("node") or "node"))
-    npm = node.parent / "npm"
+    bundled = node.parents[1] / "lib/node_modules/npm/bin/npm-cli.js"
+    npm = [str(node), str(bundled)] if bundled.exists() else [shutil.which("npm") or pytest.skip("there is no npm")]
     folder = (
         Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         / "spot-training"
@@ -59,13 +60,13 @@ def command_lines() -> CommandLines:
         folder.mkdir(parents=True, exist_ok=True)
         env = {**os.environ, "PATH": f"{node.parent}{os.pathsep}{os.environ['PATH']}"}
         asked = subprocess.run(
-            [npm, "view", PACKAGES[0], "version"], cwd=folder, env=env,
+            [*npm, "view", PACKAGES[0], "version"], cwd=folder, env=env,
             capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
         if asked.returncode:
             pytest.skip(f"npm's registry does not answer: {asked.stderr.strip()[-300:]}")
         (folder / "package.json").write_text('{"private": true}')
-        command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", *PACKAGES]
+        command = [*npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", *PACKAGES]
         done = subprocess.run(
             command, cwd=folder, env=env, capture_output=True, text=True, timeout=_INSTALL_S, check=False
         )
