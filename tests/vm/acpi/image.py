@@ -39,7 +39,11 @@ _APART = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
 
 
 class ImageError(Exception):
-    """The image can't be made here; the text says why."""
+    """The image could not be made; the text says why."""
+
+
+class NoDebian(ImageError):
+    """Debian can't be had here: no mirror in reach, or this root may not do what debootstrap does."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +68,10 @@ def why_not() -> str:
     return ""
 
 
-def make_image(work: Path) -> Image:
+def make_image() -> Image:
     """The image of the sources as they are now; from the cache where it was made before.
 
-    `work`: an empty folder. Raises ImageError, or infra.package.PackageError, with the reason.
+    Raises NoDebian where there is none to be had; ImageError or infra.package.PackageError where ours is at fault.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spot-training/vm-images"
     cache.mkdir(parents=True, exist_ok=True)
@@ -76,7 +80,8 @@ def make_image(work: Path) -> Image:
             shutil.rmtree(left)
         base_key = _digest([_INCLUDE, SUITE, *sorted(_INITRAMFS.values())])
         base = cache / f"debian-{base_key}"
-        bundle = package.build(work / "bundle", agent_only=True)
+        work = cache / "building-bundle"
+        bundle = package.build(work / "small", agent_only=True)
         guest = [path for path in sorted(_GUEST.rglob("*")) if path.is_file()]
         key = _digest([base_key, bundle.name, _DISK, *_UNITS, *(path.name + path.read_text() for path in guest)])
         folder = cache / f"image-{key}"
@@ -86,13 +91,17 @@ def make_image(work: Path) -> Image:
             for old in cache.glob("image-*"):  # made of sources that are gone
                 shutil.rmtree(old)
             _build(cache, folder, lambda aside: _install(base, aside, work))
+        shutil.rmtree(work)
     return Image(folder / "disk.img", folder / "vmlinuz", folder / "initrd.img")
 
 
 def _debootstrap(tree: Path) -> None:
     mirror = _mirror()
     command = ["debootstrap", "--variant=minbase", f"--include={_INCLUDE}", SUITE, str(tree), *mirror]
-    _run(command, timeout=_DEBOOTSTRAP_S)
+    try:
+        _run(command, timeout=_DEBOOTSTRAP_S)
+    except ImageError as error:
+        raise NoDebian(str(error)) from error
     for name, text in _INITRAMFS.items():
         (tree / name).write_text(text)
     _run(["chroot", str(tree), "update-initramfs", "-u", "-k", "all"], timeout=_STEP_S)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,8 +23,7 @@ from agent.store import open_store
 from infra.local.bucket import RunRecords
 from infra.local.cloud import local_cloud
 from infra.local.metadata import MetadataServer
-from infra.package import PackageError
-from tests.vm.acpi.image import ImageError, make_image, why_not
+from tests.vm.acpi.image import NoDebian, make_image, why_not
 from tests.vm.acpi.machine import Line, Machine
 
 pytestmark = [pytest.mark.slow, pytest.mark.qemu, pytest.mark.timeout(3600)]
@@ -123,16 +121,15 @@ def press_power_button(life: Life) -> None:
 
 
 @pytest.fixture(scope="module")
-def story() -> Iterator[Story]:
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     if reason := why_not():
         pytest.skip(reason)
-    with tempfile.TemporaryDirectory(prefix="spot-acpi-") as name, local_cloud("acpi", ["runs/acpi"]) as cloud:
-        folder = Path(name)
-        (folder / "image").mkdir()
-        try:
-            image = make_image(folder / "image")
-        except (ImageError, PackageError) as error:
-            pytest.skip(f"the VM's image can't be had here: {error}")
+    try:
+        image = make_image()
+    except NoDebian as error:
+        pytest.skip(str(error))
+    folder = tmp_path_factory.mktemp("acpi")
+    with local_cloud("acpi", ["runs/acpi"]) as cloud:
         port = int(cloud.storage.url.rpartition(":")[2])
         lives = []
         for kind in ("preempted", "stopped"):
