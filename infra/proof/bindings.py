@@ -6,6 +6,7 @@ Reading it takes some seconds, so what matters of it is kept in the user's cache
 from __future__ import annotations
 
 import gzip
+import hashlib
 import importlib.metadata
 import importlib.util
 import json
@@ -20,8 +21,8 @@ from infra.proof.enums import allowed_words
 
 PACKAGE = "cdktn-provider-google"
 _MODULE = "cdktn_provider_google"
-_FORMAT = 2
-"""Raised whenever what is kept below changes its meaning."""
+_READERS = ("bindings.py", "enums.py")
+"""What is kept was made by these: it is made again when one of them changes."""
 
 _TERRAFORM_NAME = re.compile(r"\{@link \S+?#(\w+) \w+#\w+\}")
 _RESOURCE = re.compile(r"/google/([\d.]+)/docs(?:/\S*)? (google\w*)\}")
@@ -50,7 +51,8 @@ def load(cache: Path | None = None) -> Json:
         version = importlib.metadata.version(PACKAGE)
     except importlib.metadata.PackageNotFoundError:
         raise NoBindings(f"{PACKAGE} is not installed\n    fix: pip install 'spot-training[cloud]'") from None
-    kept = (cache or _cache_folder()) / f"{PACKAGE}-{version}-{_FORMAT}.json.gz"
+    readers = hashlib.sha256(b"".join((Path(__file__).parent / name).read_bytes() for name in _READERS)).hexdigest()
+    kept = (cache or _cache_folder()) / f"{PACKAGE}-{version}-{readers[:8]}.json.gz"
     try:
         found: Json = json.loads(gzip.decompress(kept.read_bytes()))
     except (OSError, EOFError, ValueError):
