@@ -55,7 +55,7 @@ def test_an_agent_that_is_stuck_is_replaced_by_the_watchdog(toy: Toy, reference:
 
 
 def test_a_trainer_that_hangs_is_restarted_with_its_stacks_kept(toy: Toy, reference: dict[str, Any]) -> None:
-    group = toy(toy={"pause": "forward:6:60"}, supervision={"hang_timeout": "4 s"})
+    group = toy(toy={"pause": "forward:6:60"}, supervision={"hang_timeout": "12 s"})
     group.boot()
     assert group.finish() == reference
     (incident,) = group.incidents()
