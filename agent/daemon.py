@@ -54,6 +54,7 @@ SOCKET = "agent.sock"
 EXIT_GAVE_UP = 3  # systemd/spot-agent.service does not start it again then
 _CALL_TIMEOUT_S = 30.0
 _FENCE_EVERY_S = 30.0
+_CLOSING_S = 2.5
 _WATCH_EVERY_S = 1.0
 _WARM_EVERY_S = 60.0
 _WARM_CONNECTIONS = 8
@@ -120,8 +121,7 @@ class Agent:
         self.spawn(report(lambda: not any(watcher.done() for watcher in watchers), self.status))
         notify(ready=1)
         try:
-            await asyncio.to_thread(self.store.check, timeout=_CALL_TIMEOUT_S)
-            return await self._attempts(adopted)
+            return await self._unless_window_closes(self._attempts(adopted))
         except (GaveUp, StoreError, RestoreError, NewerFormatError, AttemptError) as error:
             log.error("gave_up", error=str(error))
             await self.record(self.incident("gave_up", "agent", detail=str(error)))
@@ -139,7 +139,19 @@ class Agent:
             await stop_listening()
             self.saver.uploader.close()
 
+    async def _unless_window_closes(self, attempts: Coroutine[Any, Any, int]) -> int:
+        """What `attempts` returns. It ends with the window by itself, unless it waits for a bucket that is away."""
+        working = asyncio.create_task(attempts)
+        try:
+            either: list[asyncio.Future[Any]] = [working, self.window_closed]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({working}, timeout=_CLOSING_S)
+            return await working if working.done() else 0
+        finally:
+            working.cancel()
+
     async def _attempts(self, adopted: TrainerRecord | None) -> int:
+        await asyncio.to_thread(self.store.check, timeout=_CALL_TIMEOUT_S)
         while True:
             if await asyncio.to_thread(is_complete, self.store, timeout=_CALL_TIMEOUT_S):
                 log.info("complete", why="the run was finished before; nothing to do")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _RECORD_RESERVE_S = 2.0
+_EXIT_RESERVE_S = 5.0  # for ending before systemd loses patience, where the bucket is away and takes no record
 _KILL_WAIT_S = 5.0
 _KILL_RESERVE_S = 0.2
 SHUTDOWN_SOURCES = ("sigterm", "logind")
@@ -68,7 +69,7 @@ async def use_window(agent: Agent, window: Window, incident: Incident) -> Cause:
         **{f"{phase}_s": seconds for phase, seconds in incident.phases_s.items()},
     )
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(agent.record(incident), max(_RECORD_RESERVE_S, window.remaining()))
+        await asyncio.wait_for(agent.record(incident), max(_RECORD_RESERVE_S, window.remaining() - _EXIT_RESERVE_S))
     return "preempted" if incident.kind == "preempted" else "operator_stop"
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from pathlib import Path
+from typing import Any, NoReturn
 
 import structlog
 
@@ -84,6 +86,17 @@ async def ask_preempted(client: MetadataClient) -> bool:
     return False
 
 
+def run_to_the_end(work: Coroutine[Any, Any, int]) -> NoReturn:
+    """As asyncio.run, and exit with its result, without waiting for calls that are still out in threads: one that hangs
+    on a bucket that is away would outlast the window."""
+    with asyncio.Runner() as runner:
+        status = runner.run(work)
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
 def main() -> None:
     """Parse the command line, load the run file, run."""
     parser = argparse.ArgumentParser(
@@ -113,14 +126,12 @@ def main() -> None:
         sys.exit(2)
     journal.configure(options.log, run_id=config.run_id)
     os.environ["SPOT_STATE_DIR"] = str(options.state_dir)
-    sys.exit(
-        asyncio.run(
-            supervise(
-                config,
-                options.run_file.resolve(),
-                state_dir=options.state_dir.resolve(),
-                health_port=options.health_port,
-            )
+    run_to_the_end(
+        supervise(
+            config,
+            options.run_file.resolve(),
+            state_dir=options.state_dir.resolve(),
+            health_port=options.health_port,
         )
     )
 

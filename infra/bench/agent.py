@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from pathlib import Path
 
 from agent import journal
 from agent.config import load_run
-from agent.main import supervise
+from agent.main import run_to_the_end, supervise
 
 
-def main() -> int:
+def main() -> None:
     """Supervise COMMAND as the run's trainer."""
     run_file, *command = sys.argv[1:]
     run = load_run(Path(run_file))
     journal.configure("json", run_id=run.run_id)
     state_dir = Path(os.environ["SPOT_STATE_DIR"])
-    return asyncio.run(supervise(run, Path(run_file), state_dir=state_dir, health_port=0, command=command))
+    run_to_the_end(supervise(run, Path(run_file), state_dir=state_dir, health_port=0, command=command))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

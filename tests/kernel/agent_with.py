@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from pathlib import Path
 
 from agent import journal
 from agent.config import load_run
-from agent.main import supervise
+from agent.main import run_to_the_end, supervise
 
 if __name__ == "__main__":
     run_file, *command = sys.argv[1:]
     state_dir = os.environ["SPOT_STATE_DIR"]
     run = load_run(Path(run_file))
     journal.configure("json", run_id=run.run_id)
-    sys.exit(asyncio.run(supervise(run, Path(run_file), state_dir=Path(state_dir), health_port=0, command=command)))
+    run_to_the_end(supervise(run, Path(run_file), state_dir=Path(state_dir), health_port=0, command=command))
