@@ -6,11 +6,15 @@ copy. Measured against the others in the README.
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import json
 import random
 import select
+import socket
 import ssl
+import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +30,7 @@ _STALL = 10.0  # seconds without a byte after which a connection is given up, at
 _STALL_SHARE = 3  # ... and at most this fraction of the call's time: a hung connection leaves time for others
 _IDLE = 200.0  # seconds after which an idle connection is not trusted any more
 _IDLE_PING = 60.0  # seconds after which `warm` uses an idle connection to keep it open
+_LOOK = 0.2  # seconds between two looks at how much the kernel has still to send
 _CHUNK = 4 << 20
 
 
@@ -139,6 +144,11 @@ class Transport:
                 self._idle.append(connection)
 
 
+def _unsent(sock: socket.socket) -> int:
+    """Bytes that were handed to the kernel and that the other side has not acknowledged."""
+    return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+
+
 @dataclass(frozen=True)
 class _Question:
     method: str
@@ -179,7 +189,7 @@ class _Connection:
         try:
             self._await(deadline, stall)
             sent = self._send(question, deadline, stall)
-            self._await(deadline, stall)
+            self._await_answer(deadline, stall)
             response = self._http.getresponse()
             reply = self._receive(response, question.into, deadline, stall)
             if not sent or response.will_close:
@@ -200,6 +210,21 @@ class _Connection:
         self._http.timeout = min(stall, left)
         if self._http.sock:
             self._http.sock.settimeout(self._http.timeout)
+
+    def _await_answer(self, deadline: float, stall: float) -> None:
+        """Wait until it begins. Bytes of a slow upload that the kernel still sends, perhaps megabytes, are no stall."""
+        sock = self._http.sock
+        answer = select.poll()
+        answer.register(sock, select.POLLIN)
+        left, since = _unsent(sock), time.monotonic()
+        while not answer.poll(1000 * max(0.0, min(_LOOK, deadline - time.monotonic()))):
+            now, before = time.monotonic(), left
+            left = _unsent(sock)
+            if left < before:
+                since = now
+            elif now - since > stall or now >= deadline:
+                raise TimeoutError("no answer")
+        self._await(deadline, stall)
 
     def _send(self, question: _Question, deadline: float, stall: float) -> bool:
         """Send it all; False if the server stopped listening, which it may do to answer early."""

@@ -17,6 +17,9 @@ _LINE_LIMIT = 4096
 _TEXT_LIMIT = 16 << 20
 
 
+_THROTTLED_RCVBUF = 128 << 10
+
+
 class Hangup(Exception):
     """End this connection now: with a reset, or orderly in the middle of what was being sent."""
 
@@ -45,6 +48,10 @@ class Flow:
         """Let `fault` strike when its offset is reached; kinds that don't strike moving bytes are ignored."""
         if fault.kind in ("reset", "stall", "truncate", "flip"):
             self._fault = fault
+
+    @property
+    def throttled(self) -> bool:
+        return self._pace is not None and self._pace.limited
 
     @property
     def armed(self) -> bool:
@@ -157,6 +164,8 @@ class SocketBody:
         self.length = length
         self._left = length or 0
         self._buffered = True
+        if flow.throttled:  # a slow way holds few bytes; this machine's would take megabytes at once
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _THROTTLED_RCVBUF)
 
     def peek(self, most: int) -> bytes:
         """The first bytes of the body, left where they are."""

@@ -49,6 +49,11 @@ class Pace:
         self._total = total
         self._stream = _Line(throttles.clock)
 
+    @property
+    def limited(self) -> bool:
+        limits = self._throttles.limits
+        return bool(limits.stream_bytes_per_s or limits.total_bytes_per_s)
+
     def piece(self, most: int) -> int:
         """How many bytes to move at once so that waits stay short; `most` when nothing is throttled."""
         limits = self._throttles.limits
