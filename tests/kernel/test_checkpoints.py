@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from agent.checkpoints import Checkpoints, Entry
+from agent.checkpoints import MILESTONE_PART, Checkpoints, Entry
 from agent.manifest import MILESTONES, ROLLING, Manifest, ManifestError, NewerFormatError, Part, RankParts, folder_name
 from agent.store import AlreadyExists, Corrupt, NotFound, open_store
 from tests.kernel.stores import Watched
@@ -153,14 +153,14 @@ def test_milestones_outlive_their_checkpoints(bucket: Bucket) -> None:
 def test_a_milestone_that_was_copied_half_is_copied_whole_the_next_time(bucket: Bucket) -> None:
     manifest = bucket.commit(4, reason="milestone")
     first = manifest.ranks[0].parts[0].name
-    bucket.store.copy(first, f"{MILESTONES}{folder_name(4, 1)}/rank-00000-part-00000.bin", timeout=T)
+    bucket.store.copy(first, f"{MILESTONES}{folder_name(4, 1)}/rank-00000-part-00000{MILESTONE_PART}", timeout=T)
     assert bucket.checkpoints.keep_milestones(timeout=T) == [Entry(4, 1, rolling=False)]
     bucket.assert_whole()
 
 
 def test_a_milestone_that_is_damaged_does_not_stand_in_the_way_of_the_others(bucket: Bucket) -> None:
     bucket.commit(2, reason="milestone")
-    taken = f"{MILESTONES}{folder_name(2, 1)}/rank-00000-part-00000.bin"
+    taken = f"{MILESTONES}{folder_name(2, 1)}/rank-00000-part-00000{MILESTONE_PART}"
     bucket.store.create(taken, b"something else", timeout=T)
     bucket.commit(4, reason="milestone")
     broken = bucket.commit(8, reason="milestone")

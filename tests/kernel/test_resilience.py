@@ -120,6 +120,7 @@ def test_a_resume_says_what_the_interruption_cost_the_vm_s_absence_included(worl
     with world.fleet(env={"TOY_PAUSE": "forward:6:5"}) as fleet:
         vm = fleet.boot()
         wait_for_file(fleet, vm.disk / "in-forward-6")
+        fleet.wait_event("committed", timeout=30)
         fleet.cut_power()
         gone = time.monotonic()
         fleet.env["TOY_PAUSE"] = ""
