@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,6 +61,8 @@ def local_cloud(
         with MetadataServer(service_account=OPERATOR, mint=cloud.mint) as metadata:
             before = {key: os.environ.get(key) for key in ("GCE_METADATA_HOST", "STORAGE_EMULATOR_HOST")}
             os.environ |= {"GCE_METADATA_HOST": metadata.host, "STORAGE_EMULATOR_HOST": storage.url}
+            if reader := sys.modules.get("google.auth.compute_engine._metadata"):
+                importlib.reload(reader)  # it took the address when it was imported, perhaps that of a cloud before
             try:
                 yield cloud
             finally:
