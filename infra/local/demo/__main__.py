@@ -30,7 +30,7 @@ _PROBE_STEPS = 8
 _PROBE_COLD = 3  # a new process's first steps wait for memory and caches
 _PROBE_TIMEOUT_S = 180.0
 _NOTICE_S = 120.0
-_MARGIN = 1.25  # how much faster the machine may become than it was when it was measured
+_MARGIN = 1.1  # how much faster the machine may become than it was when it was measured
 
 
 def main() -> int:
