@@ -88,7 +88,9 @@ def check_resumes(group: Group) -> None:
     if committed:
         entries = Checkpoints(group.store, group.run_id).entries(timeout=_CALL_S)
         assert entries, "checkpoints were committed, and none is left"
-        assert entries[0].step == max(step for _, step in committed), "the newest checkpoint is gone"
+        assert entries[0].step >= max(step for _, step in committed), "the newest checkpoint is gone"
+        # A VM may be at work still: what it committed since is in the server's log by now.
+        assert entries[0].step in {step for _, step in commits(group)}, "a checkpoint that nobody committed"
 
 
 def check_ledger(group: Group) -> None:
