@@ -64,11 +64,12 @@ class View:
 
     def conclude(self, rows: list[Interruption], comparison: Comparison) -> None:
         """Table and verdict."""
-        table = Table(title="What was taken away, and how it came back", title_justify="left", box=SIMPLE_HEAD)
-        for heading in (
-            "interruption", "seen ms", "staged ms", "durable s", "restored s", "1st step s", "lost",
-        ):  # fmt: skip
-            table.add_column(heading, justify="left" if heading == "interruption" else "right", no_wrap=True)
+        table = Table(
+            title="What was taken away, and how it came back", title_justify="left", box=SIMPLE_HEAD, pad_edge=False
+        )
+        table.add_column("\ninterruption", no_wrap=True)
+        for heading in ("seen\nms", "staged\nms", "durable\ns", "restored\ns", "1st step\ns", "lost\n"):
+            table.add_column(heading, justify="right", no_wrap=True)
         for row in rows:
             table.add_row(
                 row.title,
@@ -81,15 +82,15 @@ class View:
             )
         self.console.print(table)
         self.console.print(
-            "seen: until the agent knew; staged: copied to shared memory; durable: committed, both\n"
-            "since the strike; restored, 1st step: since VM or trainer started again; lost: optimizer\n"
-            "steps. What no notice comes for costs the steps since the last checkpoint (every 5 here).",
+            "seen: until the agent knew; staged: copied to shared memory; durable: committed, all since the strike; "
+            "restored, 1st step: since VM or trainer started again; lost: optimizer steps. What no notice comes for "
+            "costs the steps since the last checkpoint (every 5 here).",
             style="dim",
         )
         if comparison.identical:
             self.console.print(
-                f"IDENTICAL: {comparison.steps} losses, the finished model, optimizer state and RNG\n"
-                "equal those of the uninterrupted run, bit for bit.",
+                f"IDENTICAL: {comparison.steps} losses, the finished model, optimizer state and RNG equal those of the "
+                "uninterrupted run, bit for bit.",
                 style="bold green",
             )
         else:
