@@ -75,9 +75,9 @@ class Refused(Exception):
 
 
 class ComputeServer:
-    """Serves on 127.0.0.1 until the block ends; methods are thread-safe."""
+    """Serves on `address` until the block ends; methods are thread-safe."""
 
-    def __init__(self, *, identify: Identify, port: int = 0) -> None:
+    def __init__(self, *, identify: Identify, address: str = "127.0.0.1", port: int = 0) -> None:
         self.groups: dict[str, InstanceGroup] = {}
         self.requests: list[tuple[str, str, str]] = []
         """Who asked what: identity, method, path with query. A refused token's identity is empty."""
@@ -86,13 +86,13 @@ class ComputeServer:
         self._failures: list[HTTPStatus] = []
         self._operations: dict[str, dict[str, Any]] = {}
         self._changed = threading.Condition()
-        self._http = _Server(("127.0.0.1", port), self)
+        self._http = _Server((address, port), self)
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), name="compute", daemon=True)
 
     @property
     def url(self) -> str:
         """What `SPOT_COMPUTE_URL` should be."""
-        return f"http://127.0.0.1:{self._http.server_address[1]}"
+        return "http://{}:{}".format(*self._http.server_address[:2])
 
     def add_group(self, path: str, *, target_size: int, base_name: str | None = None) -> InstanceGroup:
         """`path`: projects/P/zones/Z/instanceGroupManagers/G, or regions/R."""

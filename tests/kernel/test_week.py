@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from dataclasses import dataclass
 
 import pytest
 
@@ -12,41 +11,17 @@ from infra.local.bucket import RunRecords
 from infra.local.compute import READ, UPDATE, ComputeServer
 from infra.local.group import GroupController, Policy, Template
 from infra.local.replay import Replay, SkippingClock
-from infra.local.script import Happening, Kind, draw_script
-from infra.local.storage.control import StorageControl
 from infra.local.vm import Vm
 from tests.kernel.world import World
+from tests.week import RATES, Doer, days_on_spot
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 PATH = "projects/p/zones/z/instanceGroupManagers/week"
-SEED, DAYS, STEPS = 3, 7, 200
-RATES: dict[Kind, float] = {
-    "preempt": 1.4, "power_cut": 0.5, "trainer_crash": 0.5, "stock_out": 0.3, "zone_outage": 0.2, "bucket_away": 0.3,
-}  # fmt: skip
+DAYS, STEPS = 7, 200
 NOTICE = Template(attributes={"spot-group": PATH, "spot-notice": "2 s"}, notice_s=2.0)
 # Seconds are real ones while a VM comes up, and this machine may be busy.
 POLICY = Policy(initial_delay_s=120.0, check_every_s=0.5, unhealthy_after=60, shutdown_s=30.0)
-
-
-@dataclass
-class Doer:
-    group: GroupController
-    storage: StorageControl
-
-    def crash_trainer(self, index: int) -> bool:
-        vm = self.group.vm(index)
-        assert vm is None or isinstance(vm, Vm)
-        return vm is not None and vm.kill_trainer()
-
-    def lose_bucket(self, seconds: float) -> None:
-        self.storage.outage(seconds=seconds)
-
-
-def together(script: list[Happening]) -> list[Happening]:
-    """What goes wrong comes together: VMs are taken where there is no room left, and while the bucket is away."""
-    more = [Happening(at=one.at + 0.5, do="preempt") for one in script if one.do in ("stock_out", "bucket_away")]
-    return sorted([*script, *more], key=lambda one: one.at)
 
 
 def test_a_week_of_preemptions_ends_as_if_nothing_had_been(world: World) -> None:
@@ -60,7 +35,7 @@ def test_a_week_of_preemptions_ends_as_if_nothing_had_been(world: World) -> None
         tokens[token] = "vm"
         return token
 
-    script = together(draw_script(seed=SEED, days=DAYS, per_day=RATES))
+    script = days_on_spot(DAYS)
     clock = SkippingClock()
     with (
         ComputeServer(identify=tokens.get) as compute,
@@ -78,7 +53,7 @@ def test_a_week_of_preemptions_ends_as_if_nothing_had_been(world: World) -> None
             return wanted.target_size == 0 and not wanted.instances
 
         group = GroupController(compute, wanted, NOTICE, boot, clock=clock, policy=POLICY)
-        replay = Replay(group, script, clock, Doer(group, world.storage), over, speed=30_000.0)
+        replay = Replay(group, script, clock, Doer(fleet, world.storage), over, speed=30_000.0)
         played = replay.play(timeout=900.0)
         assert world.outcome(fleet) == reference
         struck = Counter(one.event.do for one in played if one.struck)

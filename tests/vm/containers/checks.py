@@ -107,7 +107,10 @@ def check_ledger(group: Group) -> None:
             at
             for vm in group.vms
             for at in (vm.notice_at, vm.button_at)
-            if at is not None and vm.started_at < record["at"] and (vm.off_at is None or record["at"] < vm.off_at)
+            if at is not None
+            and vm.started_at < record["at"]
+            and (vm.off_at is None or record["at"] < vm.off_at)
+            and vm.listens_since() < at  # else it was told before there was an agent
         ]
         if seen_by_rig and not group.slow_notice:
             late = record["at"] - min(seen_by_rig)

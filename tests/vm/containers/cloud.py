@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from agent.store import Store, open_store
-from infra.local.cloud import LocalCloud
+from infra.local.cloud import VM_IDENTITY, LocalCloud
+from infra.local.compute import READ, UPDATE, ComputeServer
 from infra.local.storage.seen import Seen
 from tests.vm.containers.docker import Docker
 
@@ -36,6 +39,15 @@ class Cloud:
         token = self.local.mint(identity, lifetime_s)
         self.identities[token] = identity
         return token
+
+    @contextmanager
+    def compute(self, group: str) -> Iterator[ComputeServer]:
+        """A Compute Engine with one group, of size 1, which its VMs may read and resize."""
+        with ComputeServer(identify=self.identities.get, address=self.gateway) as compute:
+            compute.add_group(group, target_size=1)
+            for permission in (READ, UPDATE):
+                compute.allow(VM_IDENTITY, permission, group)
+            yield compute
 
     def new_run(self) -> str:
         return self._free_runs.pop()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +13,6 @@ import yaml
 
 from agent.store import Store
 from infra.local.bucket import RunRecords
-from infra.local.compute import ComputeServer
 from tests.vm.containers.cloud import BUCKET, PREFIX, Cloud
 from tests.vm.containers.journal import VmError
 from tests.vm.containers.machine import Vm
@@ -49,8 +48,8 @@ class Group:
     run: dict[str, Any]
     attributes: dict[str, str] = field(default_factory=dict)
     etc: dict[str, str] = field(default_factory=dict)
-    serve_compute: Callable[[], ComputeServer] | None = None
-    """Makes the Compute Engine that the VMs ask, in their network."""
+    compute_url: str = ""
+    """Where the VMs' Compute Engine is (`Cloud.compute`); empty for none."""
     vms: list[Vm] = field(default_factory=list)
     name: str = "trainer"
     skew_s: float = 0.0
@@ -93,7 +92,7 @@ class Group:
     def vm(self) -> Vm:
         return self.vms[-1]
 
-    def boot(self, *, image: str = "") -> Vm:
+    def boot(self, *, name: str = "", image: str = "") -> Vm:
         """Create the VM, with its template's metadata, and switch it on."""
         attributes = {
             "startup-script": _STARTUP.read_text(),
@@ -106,13 +105,13 @@ class Group:
         folder = self.folder / f"{self.run_id}-{number}"
         vm = Vm(
             self.cloud,
-            f"{self.name}-{self.run_id}",
+            name or f"{self.name}-{self.run_id}",
             number,
             folder,
             attributes,
             image or self.cloud.warm,
             dict(self.etc),
-            self.serve_compute,
+            self.compute_url,
         )
         self.vms.append(vm)
         vm.power_on()

@@ -13,10 +13,10 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from infra.local.compute import ComputeServer
 from infra.local.metadata import MetadataServer
 from tests.vm.containers.cloud import Cloud
 from tests.vm.containers.docker import LABEL, DockerError
@@ -46,7 +46,8 @@ class Vm:
     attributes: Mapping[str, str]
     image: str
     etc: Mapping[str, str] = field(default_factory=dict)
-    serve_compute: Callable[[], ComputeServer] | None = None
+    compute_url: str = ""
+    """Where its Compute Engine is; empty for none."""
 
     started_at: float = 0.0
     notice_at: float | None = None
@@ -57,7 +58,6 @@ class Vm:
         self.container = f"{self.cloud.rig}-{self.name}-{self.number}"
         for name in ("etc", "journal"):
             (self.folder / name).mkdir(parents=True)
-        self._closing = contextlib.ExitStack()
         os.mkfifo(self.folder / "power")
 
     def power_on(self) -> None:
@@ -92,10 +92,8 @@ class Vm:
             "GCE_METADATA_HOST": "metadata.google.internal",
             "STORAGE_EMULATOR_HOST": self.cloud.local.storage.url,
         }
-        if self.serve_compute:
-            self.compute = in_network_of(self.pid, self.serve_compute)
-            self._closing.enter_context(self.compute)
-            environment["SPOT_COMPUTE_URL"] = self.compute.url
+        if self.compute_url:
+            environment["SPOT_COMPUTE_URL"] = self.compute_url
         pairs = " ".join(f"{key}={value}" for key, value in environment.items())
         files = {"systemd/system.conf.d/local-cloud.conf": f"[Manager]\nDefaultEnvironment={pairs}\n", **self.etc}
         for name, text in files.items():
@@ -154,6 +152,24 @@ class Vm:
         return True
 
     # --- what can be seen of it ---
+
+    def is_running(self) -> bool:
+        return not self.wait_off(0.0)
+
+    def is_healthy(self) -> bool:
+        """One answer of the health check that a managed instance group makes."""
+        return self.health()[0] == HTTPStatus.OK
+
+    def listens_since(self) -> float:
+        """Since when its agent surely listens: it has a trainer by then. Infinity while it has none."""
+        return min((line.at for line in self.journal.find("trainer_started")), default=float("inf"))
+
+    def kill_trainer(self) -> bool:
+        """SIGKILL to the trainer. False where none runs just now."""
+        with contextlib.suppress(VmError, ProcessLookupError):
+            os.kill(self.trainer(), signal.SIGKILL)
+            return True
+        return False
 
     def run(self, *command: str, timeout: float = 60.0) -> str:
         """Run a command on the VM, as root; returns its output. Raises VmError."""
@@ -239,7 +255,6 @@ class Vm:
             with contextlib.suppress(VmError):
                 self.cut_power()
             self.journal.close()
-            self._closing.close()
             os.close(self._life)
         with contextlib.suppress(DockerError):
             self.cloud.docker("rm", "--force", "--volumes", self.container)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import pytest
 
-from infra.local.cloud import VM_IDENTITY
-from infra.local.compute import READ, UPDATE, ComputeServer
 from tests.vm.containers.group import AGENT_DROP_IN, Group
 
 pytestmark = [pytest.mark.slow, pytest.mark.containers, pytest.mark.timeout(240, func_only=True)]
@@ -63,19 +60,12 @@ def test_a_clock_that_is_hours_off_changes_nothing(toy: Toy, reference: dict[str
 def test_a_run_that_is_complete_takes_its_group_to_zero(toy: Toy) -> None:
     group = toy()
     group.attributes["spot-group"] = PATH
-
-    def serve() -> ComputeServer:
-        compute = ComputeServer(identify=group.cloud.identities.get)
-        compute.add_group(PATH, target_size=1)
-        for permission in (READ, UPDATE):
-            compute.allow(VM_IDENTITY, permission, PATH)
-        return compute
-
-    group.serve_compute = partial(serve)
-    vm = group.boot()
-    group.finish()
-    managed = vm.compute.groups[PATH]
-    assert vm.compute.wait_for(lambda: managed.target_size == 0, 30.0), vm.journal.tail()
+    with group.cloud.compute(PATH) as compute:
+        group.compute_url = compute.url
+        vm = group.boot()
+        group.finish()
+        managed = compute.groups[PATH]
+        assert compute.wait_for(lambda: managed.target_size == 0, 30.0), vm.journal.tail()
 
 
 def test_a_finished_run_is_not_trained_again(toy: Toy, reference: dict[str, Any]) -> None:
