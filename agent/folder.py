@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+_ASIDE = ".restoring"
+_LOST_FOUND = "lost+found"  # the file system's own, at the top of a disk
 _SETTLED_S = 1.0
 _POLL_S = 0.1
 _PERIODIC_TIMEOUT_S = 60.0
@@ -62,6 +64,8 @@ def scan_folder(folder: Path) -> list[FolderEntry]:
     offset = 0
     top = folder.resolve()
     for root, folders, names in os.walk(folder):
+        if root == str(folder) and _LOST_FOUND in folders and folder.is_mount():
+            folders.remove(_LOST_FOUND)
         folders.sort()
         for name in sorted([*folders, *names]):
             path = Path(root) / name
@@ -96,13 +100,13 @@ def copy_into(arena: Arena, folder: Path, entries: list[FolderEntry]) -> None:
 
 
 def write_folder(view: memoryview, files: list[dict[str, Any]], folder: Path) -> None:
-    """Put a committed folder back, aside first and then renamed.
+    """Put a committed folder back, aside first and then renamed; a mount point, which can't be, entry by entry.
 
     Raises:
         FolderError: the manifest names a path outside the folder, or bytes it does not have, or the disk refuses.
     """
     folder = folder.resolve()  # a link to a larger disk stays one
-    aside = folder.with_name(folder.name + ".restoring")
+    aside = folder / _ASIDE if folder.is_mount() else folder.with_name(folder.name + _ASIDE)
     shutil.rmtree(aside, ignore_errors=True)
     try:
         aside.mkdir(parents=True)
@@ -125,10 +129,9 @@ def write_folder(view: memoryview, files: list[dict[str, Any]], folder: Path) ->
                     with target.open("xb") as out:
                         out.write(content)
                     target.chmod(file["mode"] & 0o777)
-        for file in reversed(files):  # a folder that may not be written could not have been filled
-            if file.get("kind") == "folder":
-                (aside / file["path"]).chmod(file["mode"] & 0o777)
-        if folder.exists():
+        if folder.is_mount():
+            _refill(folder, aside)
+        elif folder.exists():
             old = folder.with_name(folder.name + ".replaced")
             shutil.rmtree(old, ignore_errors=True)
             folder.rename(old)
@@ -137,8 +140,25 @@ def write_folder(view: memoryview, files: list[dict[str, Any]], folder: Path) ->
         else:
             folder.parent.mkdir(parents=True, exist_ok=True)
             aside.rename(folder)
+        for file in reversed(files):  # a folder that may not be written could neither have been filled nor moved
+            if file.get("kind") == "folder":
+                (folder / file["path"]).chmod(file["mode"] & 0o777)
     except OSError as error:
         raise FolderError(f"the checkpoint can't be put back into {folder}: {error}") from error
+
+
+def _refill(folder: Path, aside: Path) -> None:
+    """Replace all that is in `folder` by what is in `aside`. Cut short, the next restore does it again."""
+    for entry in folder.iterdir():
+        if entry.name in (_ASIDE, _LOST_FOUND):
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+    for entry in aside.iterdir():
+        entry.rename(folder / entry.name)
+    aside.rmdir()
 
 
 class FolderLink:

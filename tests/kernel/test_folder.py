@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -133,6 +135,40 @@ def test_a_folder_that_is_a_link_to_another_disk_stays_one(store: Watched, folde
         bring_back(store, tmp_path / "linked")
         assert (tmp_path / "linked").is_symlink()
         assert picture(tmp_path / "disk" / "real") == before
+
+
+_ON_A_DISK_OF_ITS_OWN = """
+import os, sys
+from pathlib import Path
+from agent.folder import scan_folder, write_folder
+disk = Path(sys.argv[1])
+(disk / "lost+found").mkdir()
+(disk / "half a save").mkdir()
+(disk / ".restoring").mkdir()  # of an agent that was killed amid this
+files = [
+    {"path": "closed", "kind": "folder", "mode": 0o500},
+    {"path": "closed/weights", "mode": 0o600, "size": 4, "offset": 0},
+    {"path": "latest", "kind": "link", "mode": 0, "target": "closed/weights"},
+]
+for _ in range(2):
+    write_folder(memoryview(b"abcd"), files, disk)
+    assert os.path.ismount(disk)
+    assert sorted(os.listdir(disk)) == ["closed", "latest", "lost+found"], os.listdir(disk)
+    assert (disk / "latest").read_bytes() == b"abcd"
+    assert (disk / "closed").stat().st_mode & 0o777 == 0o500
+    assert [entry.path for entry in scan_folder(disk)] == ["closed", "latest", "closed/weights"]
+"""
+
+
+def test_a_folder_that_is_a_disk_of_its_own_is_refilled_and_the_disks_own_folder_left_alone(tmp_path: Path) -> None:
+    alone = ["unshare", "--user", "--map-root-user", "--mount"]
+    if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets nobody mount anything, not even in a namespace of their own")
+    script = f'mount -t tmpfs disk {tmp_path} && exec {sys.executable} -c "$1" {tmp_path}'
+    done = subprocess.run(
+        [*alone, "sh", "-ec", script, "sh", _ON_A_DISK_OF_ITS_OWN], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def changing(folder: Path, change: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch) -> None:
