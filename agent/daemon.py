@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 import os
-import sys
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
@@ -21,8 +20,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from agent import emergency
-from agent.attempts import AttemptError, claim_attempt, superseded_by
+from agent.attempts import AttemptError, claim_attempt
 from agent.channel import listen
 from agent.config import RunConfig
 from agent.endings import await_end
@@ -45,7 +43,7 @@ from agent.scope import move_to_scope
 from agent.store import Store, StoreError
 from agent.supervisor import Trainer, TrainerRecord
 from agent.systemd import notify, report, trainer_environment
-from agent.window import Window
+from agent.watch import watch_notices, watch_trainer
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -53,11 +51,7 @@ T = TypeVar("T")
 SOCKET = "agent.sock"
 EXIT_GAVE_UP = 3  # systemd/spot-agent.service does not start it again then
 _CALL_TIMEOUT_S = 30.0
-_FENCE_EVERY_S = 30.0
 _CLOSING_S = 2.5
-_WATCH_EVERY_S = 1.0
-_WARM_EVERY_S = 60.0
-_WARM_CONNECTIONS = 8
 
 
 class GaveUp(Exception):
@@ -117,7 +111,7 @@ class Agent:
         self.saver.attempt = adopted.attempt if adopted else 0  # before a trainer can say hello again
         self.saver.claimant = self._claimant()
         stop_listening = await listen(self.state_dir / SOCKET, partial(receive, self))
-        watchers = [asyncio.create_task(self._watch_notices()), asyncio.create_task(self._watch_trainer())]
+        watchers = [asyncio.create_task(watch_notices(self)), asyncio.create_task(watch_trainer(self))]
         self.spawn(report(lambda: not any(watcher.done() for watcher in watchers), self.status))
         notify(ready=1)
         try:
@@ -283,60 +277,6 @@ class Agent:
         if self.link and await self.link.save("cadence", deadline=None, timeout=60.0) != "staged":
             self.periodic.schedule(self.saver.last_commit)
 
-    # --- watching ---
-
-    async def _watch_notices(self) -> None:
-        while True:
-            notice = await self.notices.next()
-            self.health.count_notice(notice.cause)
-            log.warning("notice", source=notice.source, cause=notice.cause, detail=notice.detail)
-            if notice.source in emergency.SHUTDOWN_SOURCES:  # not at a notice of 120 s: systemd would count from it
-                notify(stopping=1)
-            if notice.source == "maintenance":
-                self.spawn(self.save_now())  # hours or a minute ahead: save, and go on until the VM is told to stop
-            elif self.window_open:
-                emergency.note_later(self, notice)
-            else:
-                self.window_open = True
-                self.spawn(self._close_window(*emergency.open_window(self, notice)))
-
-    async def _close_window(self, window: Window, incident: Incident) -> None:
-        cause: Cause = "operator_stop"
-        try:
-            cause = await emergency.use_window(self, window, incident)
-        finally:
-            if not self.window_closed.done():
-                self.window_closed.set_result(cause)
-
-    async def _watch_trainer(self) -> None:
-        """Hangs and newer attempts. A trainer that is alive but makes no progress for `hang_timeout` is hung."""
-        fenced_at = self.clock()
-        warmed_at = fenced_at - _WARM_EVERY_S
-        while True:
-            await asyncio.sleep(_WATCH_EVERY_S)
-            now = self.clock()
-            if self.folder_link:  # a program without heartbeats: it can't be told apart from a hung one
-                self.last_beat = now
-                if self.link and not self.window_open and self.periodic.due():
-                    self.spawn(self.save_now())
-            if (
-                self.trainer
-                and self.trainer.running
-                and now - self.last_beat > self.run_config.supervision.hang_timeout
-            ):
-                self.hung.set()
-            if now - warmed_at > _WARM_EVERY_S:
-                warmed_at = now
-                with contextlib.suppress(StoreError):  # token and connections: a save in a hurry need not wait for them
-                    await asyncio.to_thread(self.store.warm, _WARM_CONNECTIONS, timeout=10.0)
-            if self.saver.attempt and now - fenced_at > _FENCE_EVERY_S:
-                fenced_at = now
-                with contextlib.suppress(StoreError):
-                    saver = self.saver
-                    ask = partial(superseded_by, self.store, saver.attempt, claimant=saver.claimant, timeout=10.0)
-                    if await asyncio.to_thread(ask):
-                        self.superseded.set()
-
     # --- helpers ---
 
     def status(self) -> str:
@@ -376,11 +316,3 @@ class Agent:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
         return task
-
-
-def trainer_command(run: RunConfig, run_file: Path) -> list[str]:
-    """The command line that trains `run`."""
-    if run.workload.kind == "command":
-        return list(run.workload.command)
-    module = {"llm": "workloads.llm.train", "vlm": "workloads.vlm.train", "arr-coc": "workloads.arr_coc.train"}
-    return [sys.executable, "-m", module[run.workload.kind], str(run_file)]

@@ -1,13 +1,16 @@
-"""Launch: what a trainer that starts will find, fetched while Python is still importing torch."""
+"""Launch: the command that trains a run, and what it will find, fetched while Python is still importing torch."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import structlog
 
+from agent.config import RunConfig
 from agent.ledger import Resume
 from agent.messages import Staged
 from agent.restore import fetch_newest
@@ -45,3 +48,11 @@ async def fetch_state(saver: Saver, resume: Resume) -> Staged | None:
         await saver.drain_again(staged)
     log.info("fetched", step=staged.step, source=resume.source, bytes=staged.size)
     return staged
+
+
+def trainer_command(run: RunConfig, run_file: Path) -> list[str]:
+    """The command line that trains `run`."""
+    if run.workload.kind == "command":
+        return list(run.workload.command)
+    module = {"llm": "workloads.llm.train", "vlm": "workloads.vlm.train", "arr-coc": "workloads.arr_coc.train"}
+    return [sys.executable, "-m", module[run.workload.kind], str(run_file)]

@@ -19,12 +19,13 @@ import structlog
 from agent import journal
 from agent.checkpoints import Checkpoints
 from agent.config import RunConfig, RunFileError, load_run, parse_seconds
-from agent.daemon import Agent, trainer_command
+from agent.daemon import Agent
 from agent.drain import Uploader
 from agent.folder import FolderLink
 from agent.group import finish
 from agent.handover import handover_on_hangup
 from agent.health import Health
+from agent.launch import trainer_command
 from agent.notices import Notices
 from agent.notices.logind import Logind
 from agent.notices.metadata import MetadataClient, MetadataError, is_on_gce, watch_metadata

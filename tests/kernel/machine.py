@@ -22,6 +22,7 @@ from agent.notices import Notice, Notices
 from agent.saver import Commit, Saver
 from agent.store import open_store
 from agent.supervisor import Exit
+from agent.watch import watch_notices
 
 RUN = """
 run_id: run
@@ -111,7 +112,7 @@ async def machine(folder: Path, *, warning_s: float = 0.0, **changes: Any) -> As
     agent.link = agent.trainer = cast(Any, playing)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("agent.ledger.time", SimpleNamespace(monotonic=clock))
-        watching = asyncio.create_task(agent._watch_notices())
+        watching = asyncio.create_task(watch_notices(agent))
         yield playing
         watching.cancel()
     saver.uploader.close()
