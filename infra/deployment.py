@@ -122,7 +122,7 @@ class Deployment:
         return f"{self.foundation}-wandb"
 
     def package(self, bundle: str) -> str:
-        """gs:// path of a bundle, given its file's name: SHA256.tar.gz (infra/package.py)."""
+        """gs:// path of a bundle, given its file's name: SHA256.tar.gz (infra/bundle.py)."""
         return f"gs://{self.bucket}/{PACKAGES}{bundle}"
 
     def role(self, name: str) -> str:

@@ -1,5 +1,5 @@
 """The app that `cdktf synth|diff|deploy|destroy` runs: `python -m infra.main`. SPOT_RUN names the run file,
-SPOT_BUNDLE the bundle that VMs install from (infra/package.py); without it, one is built from the sources, in dist/.
+SPOT_BUNDLE the bundle that VMs install from (infra/bundle.py); without it, one is built from the sources, in dist/.
 
 It only instantiates. Plain Terraform or OpenTofu can take it from here: each stack is a folder in cdktf.out/stacks.
 """
@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from agent.config import RunFileError, load_run
+from infra.bundle import BundleError, build
 from infra.deployment import Deployment, NotDeployable
 from infra.known_bad import refuse_known_bad
-from infra.package import PackageError, build
 
 DEFAULT_RUN = "workloads/llm/production.yaml"
 
@@ -75,7 +75,7 @@ def main() -> None:
             # Destroying the bucket takes its name, said twice.
             keep_bucket=os.environ.get("SPOT_DELETE_BUCKET") != deployment.bucket,
         )
-    except (RunFileError, NotDeployable, PackageError) as error:
+    except (RunFileError, NotDeployable, BundleError) as error:
         sys.exit(str(error))
 
 

@@ -12,7 +12,7 @@ from infra.stack import GoogleStack
 
 
 class PackagesStack(GoogleStack):
-    """`bundle`: the file, SHA256.tar.gz (infra/package.py): named after its content, so it is there once for all."""
+    """`bundle`: the file, SHA256.tar.gz (infra/bundle.py): named after its content, so it is there once for all."""
 
     def __init__(self, scope: Construct, name: str, *, deployment: Deployment, bundle: Path) -> None:
         super().__init__(scope, name, deployment=deployment, state=f"{deployment.run.run_id}/packages")

@@ -98,8 +98,8 @@ def in_packages(operation: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_new_vm_installs_the_bundle_by_its_digest_and_a_second_boot_changes_nothing(vm: Vm, tmp_path: Path) -> None:
-    bundle = as_operator("-m", "infra.package", "build", str(tmp_path), "--wheelhouse", "--agent-only")
-    address = as_operator("-m", "infra.package", "upload", bundle, "gs://packages-bucket")
+    bundle = as_operator("-m", "infra.bundle", "build", str(tmp_path), "--wheelhouse", "--agent-only")
+    address = as_operator("-m", "infra.bundle", "upload", bundle, "gs://packages-bucket")
     first = vm.boot(spot_run=RUN, spot_bundle=address)
     assert first.returncode == 0, first.stderr
     assert set(stages(first).values()) == {"ok"}, first.stderr

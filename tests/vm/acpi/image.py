@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra import package
+from infra.bundle import build
 
 SUITE = "bookworm"
 PYTHON = (3, 11)  # of that suite: the wheels are for this one
@@ -71,7 +71,7 @@ def why_not() -> str:
 def make_image() -> Image:
     """The image of the sources as they are now; from the cache where it was made before.
 
-    Raises NoDebian where there is none to be had; ImageError or infra.package.PackageError where ours is at fault.
+    Raises NoDebian where there is none to be had; ImageError or infra.bundle.BundleError where ours is at fault.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spot-training/vm-images"
     cache.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ def make_image() -> Image:
         base_key = _digest([_INCLUDE, SUITE, *sorted(_INITRAMFS.values())])
         base = cache / f"debian-{base_key}"
         work = cache / "building-bundle"
-        bundle = package.build(work / "small", agent_only=True)
+        bundle = build(work / "small", agent_only=True)
         guest = [path for path in sorted(_GUEST.rglob("*")) if path.is_file()]
         key = _digest([base_key, bundle.name, _DISK, *_UNITS, *(path.name + path.read_text() for path in guest)])
         folder = cache / f"image-{key}"
@@ -112,7 +112,7 @@ def _install(base: Path, aside: Path, work: Path) -> None:
     tree = aside / "tree"
     aside.mkdir()
     _run(["cp", "--archive", str(base), str(tree)], timeout=_STEP_S)
-    bundle = package.build(work / "full", agent_only=True, wheelhouse=True)
+    bundle = build(work / "full", agent_only=True, wheelhouse=True)
     unpacked = work / "unpacked"
     with tarfile.open(bundle) as tar:
         tar.extractall(unpacked, filter="data")

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from infra import package
+from infra.bundle import upload
 from infra.local.cloud import local_cloud
 from tests.vm.containers import images, pytorch
 from tests.vm.containers.checks import check
@@ -80,7 +80,7 @@ def cloud(docker: Docker, rig: str, tmp_path_factory: pytest.TempPathFactory) ->
     docker("network", "create", "--label", f"{LABEL}={rig}", rig)
     gateway = str(docker.inspect(rig)["IPAM"]["Config"][0]["Gateway"])
     with local_cloud(BUCKET, [f"{PREFIX}/{run}" for run in RUNS], address=gateway) as local:
-        url = package.upload(bundle, f"gs://{BUCKET}")
+        url = upload(bundle, f"gs://{BUCKET}")
         yield Cloud(docker, rig, rig, local, base, warm, url, bundle, mounts)
 
 

@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from infra import package
+from infra.bundle import ROOT, build
 from tests.vm.containers.docker import LABEL, Docker, DockerError, cache_folder
 
 PACKAGES = (
@@ -105,15 +105,15 @@ def bundle() -> Path:
     folder = cache_folder() / "bundles"
     folder.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
-    sources = [package.ROOT / name for name in ("pyproject.toml", "requirements.lock", "README.md", "LICENSE")]
+    sources = [ROOT / name for name in ("pyproject.toml", "requirements.lock", "README.md", "LICENSE")]
     for name in ("agent", "infra", "workloads", "systemd"):
-        sources += [path for path in sorted((package.ROOT / name).rglob("*")) if "__pycache__" not in path.parts]
+        sources += [path for path in sorted((ROOT / name).rglob("*")) if "__pycache__" not in path.parts]
     for path in sources:
         if path.is_file():
-            digest.update(f"{path.relative_to(package.ROOT)}\n".encode() + path.read_bytes())
+            digest.update(f"{path.relative_to(ROOT)}\n".encode() + path.read_bytes())
     note = folder / f"{digest.hexdigest()[:16]}.json"
     if not note.exists():
-        made = package.build(folder, wheelhouse=True, agent_only=True)
+        made = build(folder, wheelhouse=True, agent_only=True)
         note.write_text(json.dumps(made.name))
         notes = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
         for old in notes[_KEPT_BUNDLES:]:

@@ -10,7 +10,7 @@ import tarfile
 import tomllib
 from pathlib import Path
 
-from infra.package import PACKAGES, ROOT, build, requirements
+from infra.bundle import PACKAGES, ROOT, build, requirements
 
 
 def test_the_same_sources_give_the_same_bytes_and_the_bundle_is_named_after_them(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The bundle that a VM installs the agent and the trainers from: this project's wheel, locked requirements, units.
 
-    python -m infra.package build dist [--wheelhouse] [--agent-only]
-    python -m infra.package upload dist/SHA256.tar.gz gs://BUCKET
+    python -m infra.bundle build dist [--wheelhouse] [--agent-only]
+    python -m infra.bundle upload dist/SHA256.tar.gz gs://BUCKET
 
 The same sources give the same bytes, and the bundle is named after them: `packages/<sha256>.tar.gz`. So an upload is
 create-only, a VM can verify what it fetched, and a run that is deployed again finds its bundle there. With
@@ -34,7 +34,7 @@ _BLOCK = re.compile(r"^([A-Za-z0-9._-]+)==[^\n]*\n(?:[ ]+[^\n]*\n?)*", re.MULTIL
 _UPLOAD_S = 600.0
 
 
-class PackageError(Exception):
+class BundleError(Exception):
     """The bundle can't be built or uploaded; the text says why and what to do."""
 
 
@@ -99,14 +99,14 @@ def upload(bundle: Path, bucket: str) -> str:
     data = bundle.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     if bundle.name != f"{digest}.tar.gz":
-        raise PackageError(f"{bundle} has the digest {digest}: it was changed\n    fix: build it again")
+        raise BundleError(f"{bundle} has the digest {digest}: it was changed\n    fix: build it again")
     store = open_store(f"{bucket.rstrip('/')}/{PREFIX}")
     try:
         store.create(bundle.name, data, timeout=_UPLOAD_S)
     except Forbidden as error:
-        raise PackageError(f"{error}\n    fix: deploy the foundation, and log in as one of cloud.operators") from error
+        raise BundleError(f"{error}\n    fix: deploy the foundation, and log in as one of cloud.operators") from error
     except StoreError as error:
-        raise PackageError(str(error)) from error
+        raise BundleError(str(error)) from error
     return f"{store.url}/{bundle.name}"
 
 
@@ -133,7 +133,7 @@ def _build_wheel(root: Path, out: Path) -> None:
         )
     if built.returncode:
         last = built.stderr.strip().splitlines()[-1:] or ["no output"]
-        raise PackageError(f"setuptools made no wheel: {last[0]}\n    fix: make venv")
+        raise BundleError(f"setuptools made no wheel: {last[0]}\n    fix: make venv")
 
 
 def _fill_wheelhouse(content: Path) -> None:
@@ -142,7 +142,7 @@ def _fill_wheelhouse(content: Path) -> None:
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps"]
         command = [*pip, "--only-binary", ":all:", "--require-hashes", "--dest", str(house), "-r", str(file)]
         if subprocess.run(command, check=False, timeout=1800).returncode:
-            raise PackageError(f"pip could not fetch the wheels of {file.name}; it says above why")
+            raise BundleError(f"pip could not fetch the wheels of {file.name}; it says above why")
 
 
 def _closure(wanted: Iterable[str], needs: dict[str, set[str]]) -> set[str]:
@@ -156,7 +156,7 @@ def _closure(wanted: Iterable[str], needs: dict[str, set[str]]) -> set[str]:
 
 def _lock_of(names: list[str], blocks: dict[str, str]) -> str:
     if missing := [name for name in names if name not in blocks]:
-        raise PackageError(f"requirements.lock lacks {', '.join(missing)}\n    fix: make lock")
+        raise BundleError(f"requirements.lock lacks {', '.join(missing)}\n    fix: make lock")
     return "\n".join(blocks[name] for name in names) + "\n"
 
 
@@ -165,7 +165,7 @@ def _normal(name: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m infra.package", description=(__doc__ or "").split("\n\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m infra.bundle", description=(__doc__ or "").split("\n\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     building = commands.add_parser("build", help="build the bundle into a folder and print its path")
     building.add_argument("out", type=Path)
@@ -180,7 +180,7 @@ def main() -> None:
             print(build(options.out, wheelhouse=options.wheelhouse, agent_only=options.agent_only))
         else:
             print(upload(options.bundle, options.bucket))
-    except PackageError as error:
+    except BundleError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         sys.exit(1)
 
