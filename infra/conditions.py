@@ -21,14 +21,6 @@ def objects_and_listings_below(bucket: str, prefix: str) -> str:
     return f'{objects_below(bucket, prefix)} || api.getAttribute("{LIST_PREFIX}", "").startsWith("{prefix}")'
 
 
-def is_group(path: str) -> str:
-    """The instance group at `path`: projects/P/zones/Z/instanceGroupManagers/G, or regions/R in place of zones/Z.
-
-    Compared from the zone or region on: the grant is in the project already, which the name may hold as a number.
-    """
-    return f'resource.name.endsWith("/{path.split("/", 2)[2]}")'
-
-
 def ssh_only() -> str:
     """A tunnel to port 22."""
     return "destination.port == 22"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from cdktn import ITerraformDependable
 from cdktn_provider_google.compute_firewall import ComputeFirewall, ComputeFirewallAllow
-from cdktn_provider_google.project_iam_member import ProjectIamMember, ProjectIamMemberCondition
+from cdktn_provider_google.project_iam_member import ProjectIamMember
 from cdktn_provider_google.secret_manager_secret_iam_member import SecretManagerSecretIamMember
 from cdktn_provider_google.service_account import ServiceAccount
 from cdktn_provider_google.service_account_iam_member import ServiceAccountIamMember
@@ -19,7 +19,7 @@ from constructs import Construct
 
 from agent.config import Machine
 from agent.manifest import ROLLING
-from infra.conditions import is_group, objects_and_listings_below, objects_below
+from infra.conditions import objects_and_listings_below, objects_below
 from infra.continuous_integration.roles import ACCOUNT_ID as CI_ACCOUNT_ID
 from infra.deployment import PACKAGES, Deployment
 from infra.fleet.roles import IN_PROJECT
@@ -30,12 +30,10 @@ CREATE, READ = "roles/storage.objectCreator", "roles/storage.objectViewer"
 class RunIdentity(Construct):
     """The service account of one run, with its grants.
 
-    `groups`: paths of the instance groups that the run may resize, its own and those of its other stages:
-    projects/P/zones/Z/instanceGroupManagers/G or projects/P/regions/R/instanceGroupManagers/G.
     `grants`: what a group of VMs must wait for, or its first VM finds itself forbidden to do anything.
     """
 
-    def __init__(self, scope: Construct, name: str, *, deployment: Deployment, groups: tuple[str, ...]) -> None:
+    def __init__(self, scope: Construct, name: str, *, deployment: Deployment) -> None:
         super().__init__(scope, name)
         self._deployment = deployment
         self.account = ServiceAccount(
@@ -49,7 +47,7 @@ class RunIdentity(Construct):
         self.grants: list[ITerraformDependable] = []
         self._grant_run()
         self._grant_data()
-        self._grant_project(groups)
+        self._grant_project()
         self._grant_secret()
         for number, operator in enumerate(deployment.cloud.operators):
             self._let_act(f"operator-{number}", operator)  # or OS Login lets him in nowhere
@@ -77,14 +75,13 @@ class RunIdentity(Construct):
             "reads-data", READ, bucket, objects_and_listings_below(bucket, f"{folder}/") if folder else None
         )
 
-    def _grant_project(self, groups: tuple[str, ...]) -> None:
+    def _grant_project(self) -> None:
         for role in IN_PROJECT:
-            self._in_project(role.rpartition(".")[2], role, None)
-        for number, group in enumerate(groups):
-            resize, only = self._deployment.role("resize"), is_group(group)
-            self._in_project(f"resizes-{number}", resize, only)
-            for place, operator in enumerate(self._deployment.cloud.operators):  # `spot start` and `spot stop`
-                self._in_project(f"operator-{place}-resizes-{number}", resize, only, member=operator)
+            self._in_project(role.rpartition(".")[2], role)
+        # Any group of the project, and no condition could make it less: IAM is told no name of an instance group
+        # (https://cloud.google.com/iam/docs/conditions-attribute-reference, resource.name), so that a condition on it
+        # never holds, and the run's last VM would train nothing and be paid for.
+        self._in_project("resizes", self._deployment.role("resize"))
 
     def _grant_secret(self) -> None:
         tracking = self._deployment.run.tracking
@@ -130,18 +127,9 @@ class RunIdentity(Construct):
             )
         )
 
-    def _in_project(self, what: str, role: str, expression: str | None, *, member: str | None = None) -> None:
-        condition = ProjectIamMemberCondition(title=what, expression=expression) if expression else None
-        self.grants.append(
-            ProjectIamMember(
-                self,
-                what,
-                project=self._deployment.project,
-                role=role,
-                member=member or self.account.member,
-                condition=condition,
-            )
-        )
+    def _in_project(self, what: str, role: str) -> None:
+        grant = ProjectIamMember(self, what, project=self._deployment.project, role=role, member=self.account.member)
+        self.grants.append(grant)
 
 
 def _machines(deployment: Deployment) -> list[Machine]:

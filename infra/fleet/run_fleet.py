@@ -20,7 +20,7 @@ class RunFleet(Construct):
         run = deployment.run
         health = define_health_check(self, name=shorten(f"spot-{run.run_id}", 63), run=run)
         groups = groups_of(deployment)
-        identity = RunIdentity(self, "identity", deployment=deployment, groups=tuple(group.path for group in groups))
+        identity = RunIdentity(self, "identity", deployment=deployment)
         for group in groups:
             template = define_template(
                 self, group=group, deployment=deployment, bundle=bundle, service_account=identity.email

@@ -39,10 +39,11 @@ RESIZE = Role(
 OPERATE = Role(
     name="operate",
     title="Spot training: operate",
-    why="see VMs, groups and figures, and rehearse a preemption (`make drill`)",
+    why="see VMs, groups and figures, start and stop runs, and rehearse a preemption (`spot start`, `stop`, `drill`)",
     permissions=(
         "compute.instanceGroupManagers.get",
         "compute.instanceGroupManagers.list",
+        "compute.instanceGroupManagers.update",
         "compute.instances.get",
         "compute.instances.getGuestAttributes",
         "compute.instances.getSerialPortOutput",

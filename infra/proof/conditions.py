@@ -6,11 +6,20 @@ It knows what IAM knows and the stacks use, and nothing else: a condition with a
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping, Sequence
 
 from cel_expr_python import cel  # type: ignore[import-untyped]
 
 from infra.deployment import NotDeployable
+
+NAMED = re.compile(
+    r"storage\.googleapis\.com/(Bucket|ManagedFolder|Object)"
+    r"|secretmanager\.googleapis\.com/(Secret|SecretVersion)"
+    r"|compute\.googleapis\.com/(BackendService|Disk|Firewall|Image|Instance|InstanceTemplate|Snapshot)"
+)
+"""Types that resource.name is there for, of those that the stacks touch. Of others IAM is told no name, and a condition
+on it never holds: https://cloud.google.com/iam/docs/conditions-attribute-reference (resource.name)."""
 
 _TEXTS = cel.Type.List(cel.Type.STRING)
 _ATTRIBUTES = cel.Type.Map(cel.Type.STRING, cel.Type.DYN)
@@ -34,7 +43,11 @@ def holds(
     """
     result = _compiled(expression).eval(
         data={
-            "resource": {"name": name, "type": kind, "service": kind.partition("/")[0]},
+            "resource": {
+                "name": name if NAMED.fullmatch(kind) else "",
+                "type": kind,
+                "service": kind.partition("/")[0],
+            },
             "api": {key: value if isinstance(value, str) else list(value) for key, value in attributes.items()},
             "destination": {"port": port},
         }

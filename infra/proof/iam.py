@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -86,8 +86,8 @@ def may(policy: Policy, member: str, action: str, place: tuple[str, str], *, pro
     return all(policy.allows(member, permission, at) for permission in ACTIONS[action])
 
 
-def deeds(deployment: Deployment, *, groups: Iterable[str]) -> list[Deed]:
-    """What else there is to do. `groups`: paths of the run's own instance groups."""
+def deeds(deployment: Deployment) -> list[Deed]:
+    """What else there is to do."""
     project = deployment.project
     anywhere = (("project", project),)
     bucket = Resource(
@@ -107,8 +107,11 @@ def deeds(deployment: Deployment, *, groups: Iterable[str]) -> list[Deed]:
         within=(("account", deployment.vm_email), *anywhere),
     )
 
-    def group(path: str) -> Resource:
-        return Resource(name=path, kind="compute.googleapis.com/InstanceGroupManager", within=anywhere)
+    group = Resource(
+        name=f"projects/{project}/zones/{deployment.region}-a/instanceGroupManagers/some-group",
+        kind="compute.googleapis.com/InstanceGroupManager",
+        within=anywhere,
+    )
 
     def tunnel(port: int) -> Resource:
         return Resource(name="", kind="iap.googleapis.com/TunnelInstance", within=anywhere, port=port)
@@ -117,16 +120,9 @@ def deeds(deployment: Deployment, *, groups: Iterable[str]) -> list[Deed]:
         return replace(itself, attributes={"iam.googleapis.com/modifiedGrantsByRole": roles})
 
     resize, set_policy = "compute.instanceGroupManagers.update", "resourcemanager.projects.setIamPolicy"
-    own = [Deed(what=f"resize {path.rpartition('/')[2]}", permission=resize, to=group(path)) for path in groups]
-    like = [
-        Deed(what=f"resize {path.rpartition('/')[2]}-2", permission=resize, to=group(f"{path}-2")) for path in groups
-    ]
-    elsewhere = f"projects/{project}/zones/{deployment.region}-a/instanceGroupManagers/another-group"
     return [
-        *own,
-        *like,
-        Deed(what="resize another group", permission=resize, to=group(elsewhere)),
-        Deed(what="see a group", permission="compute.instanceGroupManagers.list", to=group(elsewhere)),
+        Deed(what="resize a group", permission=resize, to=group),
+        Deed(what="list groups", permission="compute.instanceGroupManagers.list", to=group),
         Deed(what="make a VM", permission="compute.instances.create", to=itself),
         Deed(what="delete a VM", permission="compute.instances.delete", to=itself),
         Deed(what="rehearse a preemption", permission="compute.instances.simulateMaintenanceEvent", to=itself),
@@ -154,7 +150,7 @@ def deeds(deployment: Deployment, *, groups: Iterable[str]) -> list[Deed]:
     ]
 
 
-def draw_iam(policy: Policy, deployment: Deployment, *, groups: Iterable[str]) -> RenderableType:
+def draw_iam(policy: Policy, deployment: Deployment) -> RenderableType:
     """A table of objects by place and action for each identity, and one of everything else."""
     members = sorted({grant.member for grant in policy.grants})
     tables = []
@@ -171,7 +167,7 @@ def draw_iam(policy: Policy, deployment: Deployment, *, groups: Iterable[str]) -
     rest.add_column("what")
     for member in members:
         rest.add_column(member, justify="center")
-    for deed in deeds(deployment, groups=groups):
+    for deed in deeds(deployment):
         rest.add_row(deed.what, *(_mark(policy.allows(member, deed.permission, deed.to)) for member in members))
     return Group(*tables, rest)
 

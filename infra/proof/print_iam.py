@@ -15,7 +15,6 @@ from infra.deployment import Deployment, NotDeployable
 def print_iam(run_files: list[str]) -> None:
     """Synthesize each run file and print its tables. Exits with 2 where a run file can't be used."""
     # The bindings take seconds to load: a mistake on the command line is told before.
-    from infra.fleet.plan import groups_of  # noqa: PLC0415
     from infra.main import synthesize  # noqa: PLC0415
     from infra.proof.iam import draw_iam, read_policy  # noqa: PLC0415
 
@@ -28,8 +27,7 @@ def print_iam(run_files: list[str]) -> None:
                 synthesize(deployment, out=Path(out), bundle=f"{'0' * 64}.tar.gz")
                 policy = read_policy(Path(out), project=deployment.project)
             for run in deployment.run.experiments() or (deployment.run,):
-                one = Deployment.of(run)
-                Console().print(draw_iam(policy, one, groups=tuple(group.path for group in groups_of(one))))
+                Console().print(draw_iam(policy, Deployment.of(run)))
     except (RunFileError, NotDeployable) as error:
         print(error, file=sys.stderr)
         sys.exit(2)

@@ -13,8 +13,6 @@ from infra.deployment import Deployment
 from infra.proof.policy import Policy
 
 PROJECT = "some-project"
-GROUP = f"projects/{PROJECT}/zones/us-central1-a/instanceGroupManagers/spot-alpha"
-NEXT = f"projects/{PROJECT}/regions/us-central1/instanceGroupManagers/spot-alpha-polish"
 
 ALPHA = """
 run_id: alpha
@@ -62,9 +60,9 @@ def synthesize_grants(out: Path, *, alpha: Deployment, beta: Deployment, keep_bu
 
     app = App(outdir=str(out))
     FoundationStack(app, "foundation", deployment=alpha, keep_bucket=keep_bucket)
-    for run, groups in ((alpha, (GROUP, NEXT)), (beta, ())):
+    for run in (alpha, beta):
         stack = GoogleStack(app, run.run.run_id, deployment=run, state=f"{run.run.run_id}/fleet")
-        RunIdentity(stack, "identity", deployment=run, groups=groups)
+        RunIdentity(stack, "identity", deployment=run)
     ContinuousIntegrationStack(app, "continuous-integration", deployment=alpha, repository="some/repository")
     app.synth()
     return {path.parent.name: json.loads(path.read_text()) for path in out.glob("stacks/*/cdk.tf.json")}
