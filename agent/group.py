@@ -10,7 +10,6 @@ What fails is said in the journal with the command that does it by hand.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 import re
@@ -22,7 +21,7 @@ from typing import Literal
 import httpx2
 import structlog
 
-from agent.notices.metadata import MetadataClient, MetadataError
+from agent.notices.metadata import MetadataClient, MetadataError, access_token
 
 log = structlog.get_logger()
 
@@ -31,7 +30,6 @@ Ending = Literal["complete", "gave_up", "superseded", "stopped"]
 
 GROUP, NEXT_GROUP, NEXT_SIZE = "spot-group", "spot-next-group", "spot-next-size"
 COMPUTE = "https://compute.googleapis.com"
-TOKEN_PATH = "instance/service-accounts/default/token"  # noqa: S105 - where it is, not what it is
 _PATH = re.compile(r"projects/[^/\s]+/(zones|regions)/[^/\s]+/instanceGroupManagers/[^/\s]+")
 _RETRIED = frozenset({401, 408, 409, 412, 429, 500, 502, 503, 504})
 _DEADLINE_S = 60.0
@@ -102,8 +100,8 @@ class Groups:
 
     async def _call(self, client: httpx2.AsyncClient, method: str, path: str, **query: str) -> dict[str, object]:
         try:
-            token = json.loads(await self._ask(TOKEN_PATH) or "{}").get("access_token", "")
-        except (MetadataError, ValueError) as error:
+            token = await access_token(self._ask)
+        except MetadataError as error:
             raise GroupError(f"no access token from the metadata server: {error}", passing=True) from error
         try:
             answer = await client.request(

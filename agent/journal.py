@@ -11,6 +11,7 @@ Secrets are taken out first (`agent.redaction`).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -20,7 +21,7 @@ import re
 import socket
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -34,6 +35,7 @@ JOURNAL_SOCKET = Path("/run/systemd/journal/socket")
 IDENTIFIER = "spot-agent"
 TRAINER = "spot-trainer"
 _PRIORITIES = {"critical": 2, "error": 3, "exception": 3, "warning": 4, "info": 6, "debug": 7}
+_others: list[Callable[[Mapping[str, Any]], None]] = []
 _STAMPS = {
     "json": structlog.processors.TimeStamper("iso", utc=True, key="time"),
     "console": structlog.processors.TimeStamper("%H:%M:%S.%f", utc=False, key="time"),
@@ -66,6 +68,7 @@ def configure(
         structlog.processors.add_log_level,
         structlog.processors.format_exc_info,  # the plain traceback: no values of local variables
         redact,
+        _tell_others,
     ]
     writer: JournalWriter | _StreamWriter
     if mode == "journal":
@@ -85,6 +88,22 @@ def configure(
     google = logging.getLogger("google")  # its libraries cut it off from the rest where nobody has configured it
     google.setLevel(logging.WARNING)
     google.propagate = True
+
+
+@contextlib.contextmanager
+def also(tell: Callable[[Mapping[str, Any]], None]) -> Iterator[None]:
+    """Inside the block `tell` gets each record too, without its secrets, in the thread that logs it."""
+    _others.append(tell)
+    try:
+        yield
+    finally:
+        _others.remove(tell)
+
+
+def _tell_others(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    for tell in _others:
+        tell(event)
+    return event
 
 
 def under_journald() -> bool:

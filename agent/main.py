@@ -18,6 +18,7 @@ import structlog
 
 from agent import journal
 from agent.checkpoints import Checkpoints
+from agent.cloud_log import cloud_log
 from agent.config import RunConfig, RunFileError, load_run, parse_seconds
 from agent.daemon import Agent
 from agent.drain import Uploader
@@ -61,6 +62,7 @@ async def supervise(
             watching = asyncio.create_task(watch_metadata(client, notices))
             stack.callback(watching.cancel)
             is_preempted = partial(ask_preempted, client)
+            await stack.enter_async_context(cloud_log(client))
             with contextlib.suppress(MetadataError):
                 machine = await client.machine()
                 vm = machine.name

@@ -22,6 +22,7 @@ import structlog
 from agent.notices import Cause, Notices, Source
 
 ADDRESS = "169.254.169.254"  # not the name: off GCE, resolving that can hang for 20 s
+TOKEN_PATH = "instance/service-accounts/default/token"  # noqa: S105 - where it is, not what it is
 FLAVOR = {"Metadata-Flavor": "Google"}
 PRODUCT_NAME = Path("/sys/class/dmi/id/product_name")
 POLL_S = 15
@@ -56,6 +57,14 @@ class Machine:
     scheduling: Mapping[str, Any]
     attributes: Mapping[str, str]
     """Custom metadata. May hold secrets: not for the journal."""
+
+
+async def access_token(ask: Callable[[str], Awaitable[str | None]]) -> str:
+    """The VM's token, as the metadata server has it now; `ask` reads a path there. Raises MetadataError."""
+    try:
+        return str(json.loads(await ask(TOKEN_PATH) or "{}").get("access_token", ""))
+    except (ValueError, AttributeError) as error:
+        raise MetadataError(f"{TOKEN_PATH}: no JSON object in the answer", passing=True) from error
 
 
 class MetadataClient:

@@ -12,16 +12,15 @@ page, policies, other methods.
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from infra.local.json_server import JsonServer, Refused
 
 PREFIX = "/compute/v1/"
 READ, UPDATE = "compute.instanceGroupManagers.get", "compute.instanceGroupManagers.update"
@@ -66,16 +65,8 @@ class InstanceGroup:
         return self.path.split("/instanceGroupManagers/", 1)[0]
 
 
-class Refused(Exception):
-    """An answer other than 200."""
-
-    def __init__(self, status: HTTPStatus, message: str, reason: str) -> None:
-        super().__init__(message)
-        self.status, self.reason = status, reason
-
-
-class ComputeServer:
-    """Serves on `address` until the block ends; methods are thread-safe."""
+class ComputeServer(JsonServer):
+    """Serves on `address` until the block ends; its `url` is what SPOT_COMPUTE_URL should be. Thread-safe."""
 
     def __init__(self, *, identify: Identify, address: str = "127.0.0.1", port: int = 0) -> None:
         self.groups: dict[str, InstanceGroup] = {}
@@ -86,13 +77,7 @@ class ComputeServer:
         self._failures: list[HTTPStatus] = []
         self._operations: dict[str, dict[str, Any]] = {}
         self._changed = threading.Condition()
-        self._http = _Server((address, port), self)
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), name="compute", daemon=True)
-
-    @property
-    def url(self) -> str:
-        """What `SPOT_COMPUTE_URL` should be."""
-        return "http://{}:{}".format(*self._http.server_address[:2])
+        super().__init__(address=address, port=port)
 
     def add_group(self, path: str, *, target_size: int, base_name: str | None = None) -> InstanceGroup:
         """`path`: projects/P/zones/Z/instanceGroupManagers/G, or regions/R."""
@@ -123,21 +108,7 @@ class ComputeServer:
         with self._changed:
             return self._changed.wait_for(predicate, timeout)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._http.shutdown()
-        self._thread.join()
-        self._http.server_close()
-
-    # What the HTTP side asks.
-
     def answer(self, method: str, target: str, token: str, body: dict[str, Any]) -> dict[str, Any]:
-        """The body of the answer. Raises Refused."""
         url = urlsplit(target)
         query = {key: values[-1] for key, values in parse_qs(url.query).items()}
         with self._changed:
@@ -244,46 +215,3 @@ class ComputeServer:
         if instance.errors:
             shown["lastAttempt"] = {"errors": {"errors": instance.errors}}
         return shown
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self, address: tuple[str, int], compute: ComputeServer) -> None:
-        self.compute = compute
-        super().__init__(address, _Handler)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: _Server
-
-    def do_GET(self) -> None:
-        self._serve()
-
-    def do_POST(self) -> None:
-        self._serve()
-
-    def _serve(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        scheme, _, token = self.headers.get("Authorization", "").partition(" ")
-        try:
-            body = json.loads(self.rfile.read(length) or b"{}")
-            answer = self.server.compute.answer(self.command, self.path, token if scheme == "Bearer" else "", body)
-            status = HTTPStatus.OK
-        except Refused as error:
-            status = error.status
-            what = {"message": str(error), "domain": "global", "reason": error.reason}
-            answer = {"error": {"code": status.value, "message": str(error), "errors": [what]}}
-        except ValueError:
-            status = HTTPStatus.BAD_REQUEST
-            answer = {"error": {"code": status.value, "message": "Parse Error", "errors": []}}
-        data = json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json; charset=UTF-8")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_: object) -> None:
-        """The requests are in `ComputeServer.requests`."""

@@ -1,7 +1,7 @@
 """Log-based metrics: figures that Cloud Logging takes from the agent's journal, field by field.
 
-The journal reaches Cloud Logging as it is on the VM: `jsonPayload.EVENT="committed"`, `jsonPayload.DURABLE_S="4.2"`.
-All values are text there; Cloud Logging turns what an extractor gives it into a number.
+The agent sends its journal there as it is on the VM (agent/cloud_log.py): `jsonPayload.EVENT="committed"`,
+`jsonPayload.DURABLE_S="4.2"`. All values are text; Cloud Logging turns what an extractor gives it into a number.
 """
 
 from __future__ import annotations

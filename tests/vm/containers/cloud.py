@@ -10,6 +10,7 @@ from pathlib import Path
 
 from agent.store import Store, open_store
 from infra.local.cloud import VM_IDENTITY, LocalCloud
+from infra.local.cloud_logging import CloudLogging
 from infra.local.compute import READ, UPDATE, ComputeServer
 from infra.local.storage.seen import Seen
 from tests.vm.containers.docker import Docker
@@ -48,6 +49,12 @@ class Cloud:
             for permission in (READ, UPDATE):
                 compute.allow(VM_IDENTITY, permission, group)
             yield compute
+
+    @contextmanager
+    def logging(self) -> Iterator[CloudLogging]:
+        """A Cloud Logging that the VMs may write to."""
+        with CloudLogging(identify=self.identities.get, writers={VM_IDENTITY}, address=self.gateway) as logging:
+            yield logging
 
     def new_run(self) -> str:
         return self._free_runs.pop()

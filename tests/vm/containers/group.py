@@ -48,8 +48,8 @@ class Group:
     run: dict[str, Any]
     attributes: dict[str, str] = field(default_factory=dict)
     etc: dict[str, str] = field(default_factory=dict)
-    compute_url: str = ""
-    """Where the VMs' Compute Engine is (`Cloud.compute`); empty for none."""
+    services: dict[str, str] = field(default_factory=dict)
+    """Where Google's other services are for the VMs (`Cloud.compute`, `Cloud.logging`): SPOT_..._URL."""
     vms: list[Vm] = field(default_factory=list)
     name: str = "trainer"
     skew_s: float = 0.0
@@ -111,7 +111,7 @@ class Group:
             attributes,
             image or self.cloud.warm,
             dict(self.etc),
-            self.compute_url,
+            dict(self.services),
         )
         self.vms.append(vm)
         vm.power_on()

@@ -46,8 +46,8 @@ class Vm:
     attributes: Mapping[str, str]
     image: str
     etc: Mapping[str, str] = field(default_factory=dict)
-    compute_url: str = ""
-    """Where its Compute Engine is; empty for none."""
+    services: Mapping[str, str] = field(default_factory=dict)
+    """Where Google's other services are for it: SPOT_..._URL."""
 
     started_at: float = 0.0
     notice_at: float | None = None
@@ -92,8 +92,7 @@ class Vm:
             "GCE_METADATA_HOST": "metadata.google.internal",
             "STORAGE_EMULATOR_HOST": self.cloud.local.storage.url,
         }
-        if self.compute_url:
-            environment["SPOT_COMPUTE_URL"] = self.compute_url
+        environment |= self.services
         pairs = " ".join(f"{key}={value}" for key, value in environment.items())
         files = {"systemd/system.conf.d/local-cloud.conf": f"[Manager]\nDefaultEnvironment={pairs}\n", **self.etc}
         for name, text in files.items():

@@ -38,7 +38,7 @@ def test_days_of_preemptions_by_a_managed_instance_group_end_as_if_nothing_had_b
     group.attributes |= {"spot-group": PATH, "spot-notice": "2 s"}
     script, clock = days_on_spot(DAYS), SkippingClock()
     with group.cloud.compute(PATH) as compute:
-        group.compute_url = compute.url
+        group.services["SPOT_COMPUTE_URL"] = compute.url
         wanted = compute.groups[PATH]
 
         def boot(name: str, _: Template) -> Vm:

@@ -73,6 +73,24 @@ def test_a_long_notice_is_trained_through_and_saved_at_its_end(toy: Toy) -> None
     assert group.resumes()[-1]["step"] == incident["step_committed"]
 
 
+def test_what_a_vm_said_before_it_went_is_in_cloud_logging_word_for_word(toy: Toy) -> None:
+    group = toy(toy={"pause": "backward:6:20"})
+    with group.cloud.logging() as logging:
+        group.services["SPOT_LOGGING_URL"] = logging.url
+        vm = group.boot()
+        vm.wait_in("backward", 6)
+        assert vm.preempt() < WINDOW_S
+        sent = [entry["jsonPayload"] for entry in logging.entries]
+    sent = [fields for fields in sent if fields["SYSLOG_IDENTIFIER"] == "spot-agent"]
+    said = [line.fields for line in vm.journal.lines if line.fields.get("SYSLOG_IDENTIFIER") == "spot-agent"]
+    assert {"notice", "committed", "window_used"} <= {fields["EVENT"] for fields in sent}
+    first = next(number for number, fields in enumerate(said) if fields["EVENT"] == sent[0]["EVENT"])
+    in_journal = [
+        {name: fields.get(name) for name in record} for record, fields in zip(sent, said[first:], strict=False)
+    ]
+    assert in_journal == sent
+
+
 def test_a_power_cut_without_warning_costs_the_steps_since_the_last_checkpoint(
     toy: Toy, reference: dict[str, Any]
 ) -> None:

@@ -61,7 +61,7 @@ def test_a_run_that_is_complete_takes_its_group_to_zero(toy: Toy) -> None:
     group = toy()
     group.attributes["spot-group"] = PATH
     with group.cloud.compute(PATH) as compute:
-        group.compute_url = compute.url
+        group.services["SPOT_COMPUTE_URL"] = compute.url
         vm = group.boot()
         group.finish()
         managed = compute.groups[PATH]
