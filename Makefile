@@ -23,7 +23,7 @@ CHECKOV := $(VENV)/checkov/.made
 
 # The choice of PyTorch stays until another one is made.
 INSTALLED_TORCH := $(file <$(TORCHED))
-TORCH ?= $(or $(INSTALLED_TORCH),torch==2.13.0)
+TORCH ?= $(or $(INSTALLED_TORCH),$(file <pytorch.txt))
 ifneq ($(TORCH),$(INSTALLED_TORCH))
 $(TORCHED): another-torch
 endif

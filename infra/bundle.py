@@ -28,6 +28,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PREFIX = "packages"
 PACKAGES = ("agent", "infra", "workloads")
+PYTORCH = "pytorch.txt"
+"""Which PyTorch a VM gets whose image has none. Not in the lock: the build depends on the machine."""
 _WHEEL_FILES = ("pyproject.toml", "README.md", "LICENSE")
 _EPOCH = "315532800"  # 1980-01-01, the first day that a zip file, and so a wheel, can name
 _BLOCK = re.compile(r"^([A-Za-z0-9._-]+)==[^\n]*\n(?:[ ]+[^\n]*\n?)*", re.MULTILINE)
@@ -48,6 +50,8 @@ def build(out: Path, *, root: Path = ROOT, wheelhouse: bool = False, agent_only:
         for part, text in requirements(root).items():
             if part == "agent" or not agent_only:
                 (content / f"requirements-{part}.txt").write_text(text)
+        if not agent_only:
+            shutil.copyfile(root / PYTORCH, content / PYTORCH)
         shutil.copytree(root / "systemd", content / "systemd")
         (content / "systemd/install.sh").rename(content / "install.sh")
         if wheelhouse:
@@ -78,7 +82,7 @@ def pack(folder: Path) -> bytes:
 
 
 def requirements(root: Path = ROOT) -> dict[str, str]:
-    """What `agent` and `workloads` need, cut out of the lock with its hashes. PyTorch is the image's, and not in it."""
+    """What `agent` and `workloads` need, cut out of the lock with its hashes. PyTorch is not in it: see PYTORCH."""
     lock = (root / "requirements.lock").read_text()
     blocks = {_normal(found[1]): found[0].rstrip() for found in _BLOCK.finditer(lock)}
     needs: dict[str, set[str]] = {}

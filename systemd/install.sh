@@ -8,7 +8,8 @@ usage() {
 install.sh [--root DIR] [--python PATH] [--system-site-packages] [--agent-only] [--no-enable] [--no-start] [BUNDLE]
 install.sh [--root DIR] --uninstall
 
-  BUNDLE                  the unpacked bundle: wheel, locked requirements, units [this script's own folder]
+  BUNDLE                  the unpacked bundle: wheel, locked requirements, units [this script's own folder]; PyTorch,
+                          where the Python has none, comes from pip's index
   --root DIR              an image's file system, mounted here; it has Python already. Implies --no-start
   --python PATH           the Python to install for, 3.11 or newer [python3]
   --system-site-packages  let the trainers see the image's own packages, PyTorch above all
@@ -74,7 +75,7 @@ inside "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || die "n
 inside "$python" -c 'import ensurepip, venv' || die 'this Python makes no virtual environments: apt-get install python3-venv'
 
 # One folder a version, so that a trainer that still runs keeps the files that it was started from.
-made_of=$(cat "$bundle"/requirements-*.txt "${wheels[0]}" | sha256sum | cut -c1-16)-${parts[*]: -1}${site:+-site}
+made_of=$(cat "$bundle"/requirements-*.txt "$bundle"/pytorch.txt* "${wheels[0]}" | sha256sum | cut -c1-16)-${parts[*]: -1}${site:+-site}
 version=$HOME_DIR/versions/$made_of
 if [[ ! -f $root$version/.complete ]]; then
   say "installing $(basename "${wheels[0]}") to $version"
@@ -91,6 +92,13 @@ if [[ ! -f $root$version/.complete ]]; then
   for part in "${parts[@]}"; do
     inside "${pip[@]}" --require-hashes "${index[@]}" -r "$version/bundle/requirements-$part.txt"
   done
+  if [[ -f $bundle/pytorch.txt && ${parts[*]} == *workloads* ]] &&
+    ! inside "$version/venv/bin/python" -c 'import importlib.util as u, sys; sys.exit(not u.find_spec("torch"))'; then
+    cp "$bundle/pytorch.txt" "$root$version/bundle/"
+    say "this Python has no PyTorch: installing $(<"$bundle/pytorch.txt"), gigabytes. An image that has it boots in seconds"
+    inside "${pip[@]}" ${index:+--find-links "$version/bundle/wheelhouse"} -r "$version/bundle/pytorch.txt" ||
+      die "no PyTorch: pip says why above; bake an image that has it, or name one in cloud.image"
+  fi
   inside "${pip[@]}" --no-deps --no-index "$version/bundle/$(basename "${wheels[0]}")"
   inside "$version/venv/bin/python" -m compileall -q "$version/venv/lib" || true # some libraries carry files for newer Pythons
   rm -rf "$root${version:?}/bundle"

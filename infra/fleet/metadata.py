@@ -20,6 +20,7 @@ def metadata_of(group: Group, *, deployment: Deployment, bundle: str) -> dict[st
     run = group.run
     values = {
         RUN_METADATA: run_file_text(run),
+        "spot-workload": run.workload.kind,
         "spot-notice": f"{run.machine.notice:g} s",
         "spot-bundle": bundle,
         "spot-group": group.path,

@@ -17,7 +17,7 @@ def test_the_same_sources_give_the_same_bytes_and_the_bundle_is_named_after_them
     copy = tmp_path / "elsewhere"
     for name in (*PACKAGES, "systemd"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "requirements.lock", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "requirements.lock", "pytorch.txt", "README.md", "LICENSE"):
         shutil.copyfile(ROOT / name, copy / name)
     for path in copy.rglob("*"):  # another day, another user's umask, what editors leave
         os.utime(path, (1_000_000_000, 1_000_000_000))
@@ -34,14 +34,14 @@ def test_the_same_sources_give_the_same_bytes_and_the_bundle_is_named_after_them
 def test_a_bundle_holds_what_the_installer_looks_for_and_no_more_rights_than_needed(tmp_path: Path) -> None:
     with tarfile.open(build(tmp_path)) as bundle:
         entries = {entry.name: entry for entry in bundle}
-    assert {"install.sh", "requirements-agent.txt", "requirements-workloads.txt"} <= set(entries)
+    assert {"install.sh", "requirements-agent.txt", "requirements-workloads.txt", "pytorch.txt"} <= set(entries)
     assert "systemd/spot-agent.service" in entries
     assert [name for name in entries if name.endswith(".whl")] == ["spot_training-0.1.0-py3-none-any.whl"]
     assert {entry.mode for entry in entries.values() if entry.isfile() and entry.name != "install.sh"} == {0o644}
     assert {(entry.uid, entry.gid, entry.mtime) for entry in entries.values()} == {(0, 0, 0)}
 
 
-def test_the_requirements_are_pinned_by_hash_and_whole_and_leave_pytorch_to_the_image() -> None:
+def test_the_requirements_are_pinned_by_hash_and_whole_and_leave_pytorch_out() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     parts = requirements()
     for part, wanted in (

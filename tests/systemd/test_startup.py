@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 import sys
+import tarfile
 import uuid
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from infra.bundle import pack
 from infra.local.cloud import VM_IDENTITY, local_cloud
 from infra.local.metadata import MetadataServer
 from infra.local.secret_manager import SecretManager
@@ -113,6 +117,47 @@ def test_a_new_vm_installs_the_bundle_by_its_digest_and_a_second_boot_changes_no
     second = vm.boot()
     assert second.returncode == 0, "an image that has the bundle needs no bucket"
     assert set(stages(second).values()) == {"ok"}
+
+
+def with_a_pytorch(bundle: Path, out: Path) -> Path:
+    """The bundle with the trainers' part in it, small: no other requirements, and a PyTorch of a few bytes."""
+    content = out / "content"
+    with tarfile.open(bundle) as tar:
+        tar.extractall(content, filter="data")
+    (content / "requirements-workloads.txt").write_text("# none\n")
+    shutil.copyfile(ROOT / "pytorch.txt", content / "pytorch.txt")
+    version = (content / "pytorch.txt").read_text().strip().removeprefix("torch==")
+    about = f"torch-{version}.dist-info"
+    with zipfile.ZipFile(content / "wheelhouse" / f"torch-{version}-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("torch/__init__.py", f"__version__ = {version!r}\n")
+        wheel.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: torch\nVersion: {version}\n")
+        wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{about}/RECORD", "")
+    packed = pack(content)
+    file = out / f"{hashlib.sha256(packed).hexdigest()}.tar.gz"
+    file.write_bytes(packed)
+    return file
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("workload", ["llm", "command"])
+def test_an_image_without_pytorch_gets_it_for_our_trainers_and_not_for_a_program_of_the_users_own(
+    vm: Vm, tmp_path: Path, workload: str
+) -> None:
+    built = as_operator("-m", "infra.bundle", "build", str(tmp_path), "--wheelhouse", "--agent-only")
+    bundle = str(with_a_pytorch(Path(built), tmp_path / "with"))
+    address = as_operator("-m", "infra.bundle", "upload", bundle, "gs://packages-bucket")
+    vm.inside.env["PIP_NO_INDEX"] = "1"
+    # Ubuntu's image: its Python makes no virtual environments.
+    versions = vm.inside.run("dpkg-query", "--show", "--showformat=${Package} ", "python3*-venv").stdout.split()
+    gone = vm.inside.run("apt-get", "-qq", "-y", "purge", *versions, timeout=120.0) if versions else None
+    assert gone is None or gone.returncode == 0, gone.stderr
+    booted = vm.boot(spot_run=RUN, spot_bundle=address, spot_workload=workload)
+    assert booted.returncode == 0, booted.stderr
+    torch = vm.inside.run("/opt/spot-training/venv/bin/python", "-c", "import torch; print(torch.__version__)")
+    wanted = (ROOT / "pytorch.txt").read_text().strip().removeprefix("torch==")
+    assert torch.stdout.strip() == (wanted if workload == "llm" else "")
 
 
 def test_a_bundle_that_is_not_what_its_name_says_is_not_installed(vm: Vm) -> None:

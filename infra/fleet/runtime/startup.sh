@@ -6,6 +6,7 @@
 # It reads these metadata attributes:
 #   spot-run           the run file
 #   spot-bundle        gs://BUCKET/packages/SHA256.tar.gz; an image that has this very bundle installed fetches nothing
+#   spot-workload      the kind of workload: `command` needs nothing of what the trainers need
 #   spot-wandb-secret  projects/P/secrets/S/versions/V, if any: the W&B key
 #
 # GCE_METADATA_HOST, STORAGE_EMULATOR_HOST, SPOT_SECRETS_URL and SPOT_DISK_DIR redirect it to a local cloud; on a VM
@@ -177,14 +178,25 @@ bundle() {
 # The Python that has the image's PyTorch, else the system's. The agent is not enabled: at the next boot this script
 # starts it, with the run file of that boot.
 install_bundle() {
-  local python
+  local python part=
+  # A program of the user's own brings what it needs; what else fails here is told by the next stages.
+  [[ $(attribute spot-workload || true) == command ]] && part=--agent-only
   for python in /opt/conda/bin/python3 /opt/python/bin/python3 /usr/local/bin/python3 /usr/bin/python3; do
     if "$python" -c 'import sys, importlib.util as u; sys.exit(u.find_spec("torch") is None or sys.version_info < (3, 11))' 2>/dev/null; then
-      "$1/install.sh" --no-enable --system-site-packages --python "$python" "$1"
+      "$1/install.sh" --no-enable --system-site-packages --python "$python" $part "$1"
       return
     fi
   done
-  "$1/install.sh" --no-enable "$1"
+  can_make_environments || return 1
+  "$1/install.sh" --no-enable $part "$1"
+}
+
+# Ubuntu's own Python comes without that.
+can_make_environments() {
+  python3 -c 'import ensurepip, venv' 2>/dev/null && return 0
+  export DEBIAN_FRONTEND=noninteractive
+  timeout "$PATIENCE_S" apt-get -qq -o DPkg::Lock::Timeout=60 update >/dev/null &&
+    timeout "$PATIENCE_S" apt-get -qq -y -o DPkg::Lock::Timeout=60 install --no-install-recommends python3-venv >/dev/null
 }
 
 # In memory only, for root only, never on a command line, in the journal or in the metadata.

@@ -105,7 +105,7 @@ def bundle() -> Path:
     folder = cache_folder() / "bundles"
     folder.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
-    sources = [ROOT / name for name in ("pyproject.toml", "requirements.lock", "README.md", "LICENSE")]
+    sources = [ROOT / name for name in ("pyproject.toml", "requirements.lock", "pytorch.txt", "README.md", "LICENSE")]
     for name in ("agent", "infra", "workloads", "systemd"):
         sources += [path for path in sorted((ROOT / name).rglob("*")) if "__pycache__" not in path.parts]
     for path in sources:
