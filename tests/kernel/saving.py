@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from agent.arena import Arena
 from agent.attempts import claim_attempt
@@ -89,3 +91,13 @@ def newest(store: Store) -> tuple[int, int] | None:
     assert bytes(found.arena.view) == content(found.manifest.step)
     found.arena.close()
     return found.manifest.step, found.manifest.attempt
+
+
+def arena_files() -> int:
+    """How many of this process's descriptors are of arenas: two each, its own and its map's."""
+    gc.collect()  # what an earlier test has left is not this one's
+    links = []
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # another thread's, closed just now
+            links.append(str(link.readlink()))
+    return sum("memfd:spot-arena" in link for link in links)

@@ -21,7 +21,7 @@ from agent.ledger import Resume
 from agent.manifest import ROLLING, NewerFormatError, folder_name
 from agent.restore import Fetched, RestoreError, fetch_newest
 from agent.store import Store, Unavailable, open_store
-from tests.kernel.saving import PART, PATIENCE_S, RUN, Toy, content, newest, saving
+from tests.kernel.saving import PART, PATIENCE_S, RUN, Toy, arena_files, content, newest, saving
 from tests.kernel.stores import Watched
 
 FOLDER = f"{ROLLING}{folder_name(8, 1)}"
@@ -69,10 +69,6 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
 
 def fetch(store: Store, *, timeout: float = PATIENCE_S) -> Fetched | None:
     return fetch_newest(Checkpoints(store, RUN), timeout=timeout, connections=2)
-
-
-def open_files() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def on_disk(store: Watched, name: str) -> Path:
@@ -126,7 +122,7 @@ def test_a_bad_checkpoint_means_the_next_older_one_said_loudly(
     store: Watched, damage: Callable[[Watched], None]
 ) -> None:
     damage(store)
-    before, files = store.names(), open_files()
+    before, files = store.names(), arena_files()
     with capture_logs() as said:
         found = fetch(store)
     assert found
@@ -137,7 +133,7 @@ def test_a_bad_checkpoint_means_the_next_older_one_said_loudly(
     ]
     assert found.bad == [f"{FOLDER}: {said[0]['error']}"]
     found.arena.close()
-    assert open_files() == files, "nothing is left of the bad one in memory"
+    assert arena_files() == files, "nothing is left of the bad one in memory"
     assert store.names() == before, "and nothing was deleted"
 
 
@@ -163,12 +159,12 @@ def test_a_run_without_checkpoints_begins_at_the_beginning(tmp_path: Path) -> No
 def test_where_every_checkpoint_is_bad_the_run_does_not_begin_again_in_silence(store: Watched) -> None:
     flip(store, SECOND)
     store.store.delete(f"{ROLLING}{folder_name(4, 1)}/part-00000.bin", timeout=5)
-    files = open_files()
+    files = arena_files()
     with pytest.raises(RestoreError) as error:
         fetch(store)
     for step in (4, 8):
         assert f"{ROLLING}{folder_name(step, 1)}: " in str(error.value)
-    assert open_files() == files
+    assert arena_files() == files
 
 
 @pytest.mark.parametrize("name", [ROLLING, MANIFEST, SECOND], ids=["list", "manifest", "part"])
@@ -181,7 +177,7 @@ def test_an_outage_is_waited_for_and_never_taken_for_a_bad_checkpoint(store: Wat
             raise Unavailable("no answer")
 
     store.before = outage
-    files = open_files()
+    files = arena_files()
     with capture_logs() as said:
         found = fetch(store)
     assert found
@@ -189,7 +185,7 @@ def test_an_outage_is_waited_for_and_never_taken_for_a_bad_checkpoint(store: Wat
     assert [event["event"] for event in said] == ["restore_waits"] * 5
     assert len(clock.slept) == 5
     found.arena.close()
-    assert open_files() == files, "not one arena for each try"
+    assert arena_files() == files, "not one arena for each try"
 
 
 def test_waiting_for_a_bucket_grows_longer_is_jittered_and_ends(store: Watched, clock: Clock) -> None:

@@ -20,7 +20,7 @@ from agent.messages import ProtocolError, Staged
 from agent.saver import Superseded
 from agent.store import Unavailable, open_store
 from infra.local.bucket import RunRecords
-from tests.kernel.saving import PART, PATIENCE_S, RUN, SIZE, content, line, newest, saving
+from tests.kernel.saving import PART, PATIENCE_S, RUN, SIZE, arena_files, content, line, newest, saving
 from tests.kernel.stores import Watched
 
 
@@ -53,10 +53,6 @@ class Gate:
 
 def play(scenario: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(asyncio.wait_for(scenario(), 4 * PATIENCE_S))
-
-
-def open_files() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def test_a_staged_snapshot_is_committed_and_the_trainer_hears_of_it(store: Watched) -> None:
@@ -280,7 +276,7 @@ def test_a_drain_whose_arena_is_out_of_use_is_neither_retired_nor_leaked(store: 
         async with saving(store, keep=1) as toy:
             toy.saver.uploader.connections = toy.saver.uploader.background = 2
             await toy.save(4)
-            before = open_files()
+            before = arena_files()
             store.before = gate
             await toy.stage(8)
             await gate.wait()
@@ -294,7 +290,7 @@ def test_a_drain_whose_arena_is_out_of_use_is_neither_retired_nor_leaked(store: 
             assert f"{ROLLING}{folder_name(8, 1)}/part-00000.bin" in store.names()
             gate.open()
             await toy.saver.settle(timeout=PATIENCE_S)
-            assert open_files() == before
+            assert arena_files() == before
             entries = Checkpoints(store, RUN).entries(timeout=5)
             for entry in entries:
                 for name in Checkpoints(store, RUN).read(entry, timeout=5).part_names():
@@ -391,12 +387,12 @@ def test_staging_into_an_arena_that_still_drains_is_a_protocol_error(store: Watc
 
 def test_a_fetched_checkpoint_takes_the_place_of_arenas_that_hold_nothing(store: Watched) -> None:
     async def scenario() -> None:
-        before = open_files()
+        before = arena_files()
         async with saving(store) as toy:
             fetched = Arena.create(SIZE)
             toy.saver.hold(fetched, toy.staged(4))
             assert [slot.arena for slot in toy.saver.slots] == [fetched]
-            assert open_files() == before + 2, "its descriptor and its map's"
+            assert arena_files() == before + 2, "its descriptor and its map's"
             assert toy.saver.newest_in_memory() == (0, toy.staged(4))
 
     play(scenario)
