@@ -16,6 +16,8 @@ from infra.bench.figures import BenchError
 from infra.bench.rig import BUCKET, Rig, running_rig
 from infra.local.storage.control import running_storage
 
+pytestmark = pytest.mark.slow
+
 SIZE = 8_000_000
 
 

@@ -12,6 +12,8 @@ from infra.local.compute import READ, UPDATE, ComputeServer
 from infra.local.fleet import Fleet
 from tests.kernel.world import World
 
+pytestmark = pytest.mark.slow
+
 OWN = "projects/p/zones/z/instanceGroupManagers/own"
 NEXT = "projects/p/zones/z/instanceGroupManagers/next"
 
