@@ -58,15 +58,34 @@ def local_cloud(
                 ),
             ]
         )
-        with MetadataServer(service_account=OPERATOR, mint=cloud.mint) as metadata:
-            before = {key: os.environ.get(key) for key in ("GCE_METADATA_HOST", "STORAGE_EMULATOR_HOST")}
-            os.environ |= {"GCE_METADATA_HOST": metadata.host, "STORAGE_EMULATOR_HOST": storage.url}
-            if reader := sys.modules.get("google.auth.compute_engine._metadata"):
-                importlib.reload(reader)  # it took the address when it was imported, perhaps that of a cloud before
+        with MetadataServer(service_account=OPERATOR, mint=cloud.mint) as metadata, acting_as(metadata):
+            before = os.environ.get("STORAGE_EMULATOR_HOST")
+            os.environ["STORAGE_EMULATOR_HOST"] = storage.url
             try:
                 yield cloud
             finally:
-                for key, value in before.items():
-                    os.environ.pop(key)
-                    if value is not None:
-                        os.environ[key] = value
+                _put_back("STORAGE_EMULATOR_HOST", before)
+
+
+@contextmanager
+def acting_as(metadata: MetadataServer) -> Iterator[None]:
+    """Inside the block this process' default credentials are those of `metadata`'s service account."""
+    before = os.environ.get("GCE_METADATA_HOST")
+    os.environ["GCE_METADATA_HOST"] = metadata.host
+    _renew_reader()
+    try:
+        yield
+    finally:
+        _put_back("GCE_METADATA_HOST", before)
+        _renew_reader()
+
+
+def _renew_reader() -> None:
+    if reader := sys.modules.get("google.auth.compute_engine._metadata"):
+        importlib.reload(reader)  # it takes the address once, when it is imported
+
+
+def _put_back(variable: str, before: str | None) -> None:
+    os.environ.pop(variable)
+    if before is not None:
+        os.environ[variable] = before

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.store import Forbidden, open_store
-from infra.local.cloud import local_cloud
+from infra.local.cloud import acting_as, local_cloud
 from infra.local.metadata import MetadataServer
 from tests.kernel.world import ROOT, World
 
@@ -19,9 +19,8 @@ def test_a_vms_identity_can_neither_overwrite_nor_delete_a_milestone() -> None:
     with (
         local_cloud("promise", ["runs/one"]) as cloud,
         MetadataServer(mint=cloud.mint) as metadata,
-        pytest.MonkeyPatch.context() as patch,
+        acting_as(metadata),
     ):
-        patch.setenv("GCE_METADATA_HOST", metadata.host)
         vm = open_store("gs://promise/runs/one")
         for name in ("milestones/1/part", "rolling/1/part", "attempts/1"):
             vm.create(name, b"precious", timeout=10.0)
