@@ -106,8 +106,9 @@ which-run:
 bench: $(READY) ## Measure saving, restoring and noticing; write out/bench/results.json
 	@$(BIN)/python -m infra.bench
 
+# A process a core, and no more than four: each of them loads what the tests need. ARGS="-n 0" is one, for a debugger.
 test: $(CLOUD) ## Run the fast tests
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow" -n logical --maxprocesses 4 --dist worksteal $(ARGS)
 
 test-slow: $(CLOUD) ## Run the reality tests, which take minutes
 	@$(BIN)/python -m pytest -m slow $(ARGS)

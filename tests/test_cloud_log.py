@@ -56,7 +56,7 @@ def events(entries: list[dict[str, Any]]) -> list[str]:
 
 
 @pytest.fixture
-def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+def cloud(monkeypatch: pytest.MonkeyPatch, journal_as_before: None) -> Iterator[Cloud]:
     tokens: dict[str, str] = {}
 
     def mint(identity: str, _lifetime: float) -> str:
@@ -64,7 +64,6 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
         return f"token-{len(tokens) - 1}"
 
     monkeypatch.setattr(module, "_EVERY_S", 0.02)
-    before = structlog.get_config()
     with (
         CloudLogging(identify=tokens.get, writers={VM}) as logging,
         MetadataServer(name="vm-1", service_account=VM, mint=mint) as metadata,
@@ -73,7 +72,6 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
         monkeypatch.setenv("SPOT_LOGGING_URL", logging.url)
         journal.configure("json", stream=nowhere, run_id="alpha")
         yield Cloud(logging, metadata)
-    structlog.configure(**before)
 
 
 def test_a_record_is_there_as_journald_has_it_with_the_vm_that_told_it(cloud: Cloud) -> None:

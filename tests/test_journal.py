@@ -22,6 +22,8 @@ import structlog
 from agent import journal
 from agent.redaction import HIDDEN
 
+pytestmark = pytest.mark.usefixtures("journal_as_before")
+
 SECRETS = ["ya29.c.Kl-secret_1", "s3cretvalue", "hf_AbCdEfGhIjKlMnOpQrStUv", "hunter2"]
 
 
@@ -54,15 +56,6 @@ class Journald:
             assert name.decode() not in fields
             fields[name.decode()] = value.decode()
         return fields
-
-
-@pytest.fixture(autouse=True)
-def as_before() -> Iterator[None]:
-    handlers, level = logging.root.handlers[:], logging.root.level
-    yield
-    structlog.reset_defaults()
-    logging.root.handlers[:] = handlers
-    logging.root.setLevel(level)
 
 
 @pytest.fixture

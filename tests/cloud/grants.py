@@ -50,7 +50,6 @@ def deployment(text: str, *, bucket: str | None = None, run_id: str | None = Non
 
 def synthesize_grants(out: Path, *, alpha: Deployment, beta: Deployment, keep_bucket: bool = True) -> dict[str, Json]:
     """The stacks by name: foundation, alpha, beta, continuous-integration."""
-    import infra.node  # noqa: F401, I001, before the bindings
     from cdktn import App
 
     from infra.continuous_integration.stack import ContinuousIntegrationStack

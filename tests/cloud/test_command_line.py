@@ -46,9 +46,7 @@ class CommandLines:
 @pytest.fixture(scope="module")
 def command_lines() -> CommandLines:
     """Installed once into the user's cache folder; they take minutes to fetch."""
-    import infra.node  # noqa: F401, it chooses the Node.js of the bindings
-
-    node = Path(os.environ.get("JSII_NODE", shutil.which("node") or "node"))
+    node = Path(os.environ["JSII_NODE"])
     bundled = node.parents[1] / "lib/node_modules/npm/bin/npm-cli.js"
     npm = [str(node), str(bundled)] if bundled.exists() else [shutil.which("npm") or pytest.skip("there is no npm")]
     folder = (

@@ -25,7 +25,6 @@ cloud:
 
 @pytest.fixture(scope="module")
 def resources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    import infra.node  # noqa: F401, I001, before the bindings
     from cdktn import App
 
     from infra.continuous_integration.stack import ContinuousIntegrationStack

@@ -35,7 +35,6 @@ cloud:
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The stack's resources by type and id."""
-    import infra.node  # noqa: F401, I001, before the bindings
     from cdktn import App
 
     from infra.observability.stack import ObservabilityStack

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,6 +96,8 @@ async def login1(address: str) -> AsyncIterator[Login1]:
         yield service
     finally:
         bus.disconnect()
+        with suppress(EOFError):  # asked for, or asyncio reports it whenever it is garbage, to whatever test runs then
+            await bus.wait_for_disconnect()  # type: ignore[no-untyped-call]
 
 
 def test_prepare_for_shutdown_is_a_notice_and_the_shutdown_waits_for_release(bus: Bus) -> None:
