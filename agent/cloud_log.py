@@ -28,7 +28,7 @@ import httpx2
 import structlog
 
 from agent import journal
-from agent.notices.metadata import MetadataClient, MetadataError, access_token
+from agent.notices.metadata import Machine, MetadataClient, MetadataError, access_token
 
 log = structlog.get_logger()
 
@@ -77,6 +77,7 @@ class CloudLog:
         self._http = httpx2.AsyncClient(timeout=_REQUEST_S, verify=base.startswith("https:"))
         self._queue: deque[dict[str, Any]] = deque()
         self._lock = threading.Lock()
+        self._sending = asyncio.Lock()
         self._dropped = 0
         # With its time it makes an entry what it is: sent twice, it is there once.
         self._ids = (f"{uuid.uuid4().hex[:12]}-{number}" for number in itertools.count())
@@ -116,19 +117,24 @@ class CloudLog:
 
     async def flush(self) -> None:
         """Send all that is queued. Raises CloudLogError; what was not taken stays queued, unless it never will be."""
-        while entries := self._take():
-            try:
-                await self._write(entries)
-            except BaseException as error:
-                if not (isinstance(error, CloudLogError) and error.hopeless):
-                    with self._lock:
-                        self._queue.extendleft(reversed(entries))
-                raise
+        async with self._sending:
+            while entries := self._take():
+                try:
+                    await self._write(entries)
+                except BaseException as error:
+                    if not (isinstance(error, CloudLogError) and error.hopeless):
+                        with self._lock:
+                            self._queue.extendleft(reversed(entries))
+                    raise
 
-    async def close(self, *, timeout: float = _CLOSING_S) -> None:
-        """Send what is left, if that can be done in `timeout` seconds."""
+    async def send_last(self) -> None:
+        """Send what is left, if that can be done in a second: the process ends next."""
         with contextlib.suppress(TimeoutError, CloudLogError):
-            await asyncio.wait_for(self.flush(), timeout)
+            await asyncio.wait_for(self.flush(), _CLOSING_S)
+
+    async def close(self) -> None:
+        """Send what is left, and hang up."""
+        await self.send_last()
         await self._http.aclose()
 
     def _take(self) -> list[dict[str, Any]]:
@@ -171,24 +177,24 @@ def address() -> str | None:
 
 
 @contextlib.asynccontextmanager
-async def cloud_log(metadata: MetadataClient) -> AsyncIterator[None]:
-    """All that is logged inside the block goes to Cloud Logging as well, where there is one."""
+async def cloud_log(metadata: MetadataClient, machine: Machine) -> AsyncIterator[CloudLog | None]:
+    """All that is logged inside the block goes to Cloud Logging as well, where there is one: else it is None."""
     base = address()
     if base is None:
-        yield
+        yield None
         return
     try:
-        machine, project = await metadata.machine(), await metadata.get("project/project-id")
+        project = await metadata.get("project/project-id")
     except MetadataError as error:
-        log.warning("cloud_log_away", reason=f"the metadata server does not say which VM this is: {error}")
-        yield
+        log.warning("cloud_log_away", reason=f"the metadata server does not say which project this is: {error}")
+        yield None
         return
     resource = {"project_id": project or "", "zone": machine.zone, "instance_id": machine.instance_id}
     sender = CloudLog(metadata.get, resource=resource, base=base)
     with journal.also(sender.add):
         sending = asyncio.create_task(sender.run())
         try:
-            yield
+            yield sender
         finally:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)

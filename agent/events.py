@@ -70,6 +70,7 @@ EVENTS: dict[str, EventDoc] = {
     "metadata_absent": _doc("not on Google Compute Engine: no notices from there", "reason message"),
     "metadata_away": _doc("the metadata server does not answer; asked again", "path reason"),
     "metadata_back": _doc("it answers again", "path seconds"),
+    "machine_unknown": _doc("it does not say which VM this is: nothing goes to Cloud Logging", "reason"),
     # The trainer's life
     "trainer_started": _doc("a new attempt began", "pid attempt command"),
     "trainer_adopted": _doc("a restarted agent found its trainer alive and goes on with it", "pid attempt"),

@@ -18,7 +18,7 @@ import structlog
 
 from agent import journal
 from agent.checkpoints import Checkpoints
-from agent.cloud_log import cloud_log
+from agent.cloud_log import CloudLog, cloud_log
 from agent.config import RunConfig, RunFileError, load_run, parse_seconds
 from agent.daemon import Agent
 from agent.drain import Uploader
@@ -57,14 +57,18 @@ async def supervise(
         warning_s = run.machine.notice
         vm = os.environ.get("SPOT_LOCAL_VM") or socket.gethostname()
         client: MetadataClient | None = None
+        sender: CloudLog | None = None
         if await is_on_gce():
             client = await stack.enter_async_context(MetadataClient())
             watching = asyncio.create_task(watch_metadata(client, notices))
             stack.callback(watching.cancel)
             is_preempted = partial(ask_preempted, client)
-            await stack.enter_async_context(cloud_log(client))
-            with contextlib.suppress(MetadataError):
+            try:
                 machine = await client.machine()
+            except MetadataError as error:
+                log.warning("machine_unknown", reason=str(error))
+            else:
+                sender = await stack.enter_async_context(cloud_log(client, machine))
                 vm = machine.name
                 if NOTICE_ATTRIBUTE in machine.attributes:  # the VM's own template knows better than the run file
                     warning_s = parse_seconds(machine.attributes[NOTICE_ATTRIBUTE])
@@ -72,7 +76,7 @@ async def supervise(
         saver = Saver(Checkpoints(store, run.run_id), Uploader(store), run.checkpoint.keep)
         agent = Agent(run, run_file, state_dir, saver, notices, health, vm, command or trainer_command(run, run_file))
         agent.is_preempted, agent.warning_s, agent.unit = is_preempted, warning_s, own_unit()
-        stack.enter_context(handover_on_hangup(agent))
+        stack.enter_context(handover_on_hangup(agent, sender))
         if run.workload.kind == "command":
             agent.folder_link = FolderLink(agent)
         log.info("agent_started", run_id=run.run_id, vm=vm, bucket=store.url, pid=os.getpid(), health_port=port)

@@ -37,7 +37,7 @@ class Cloud:
         """Do `act` while what is logged is sent; returns the entries that Cloud Logging then has."""
 
         async def scenario() -> None:
-            async with MetadataClient(self.metadata.host) as client, cloud_log(client):
+            async with MetadataClient(self.metadata.host) as client, cloud_log(client, await client.machine()):
                 await act()
 
         asyncio.run(scenario())
@@ -211,7 +211,24 @@ def test_nothing_is_sent_from_a_vm_whose_metadata_server_is_a_local_one(
     assert module.address() == "https://logging.googleapis.com"
 
 
-def test_a_service_that_hangs_keeps_nobody_at_the_end(cloud: Cloud) -> None:
+def test_what_was_told_before_the_process_is_to_end_is_there_at_once(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_EVERY_S", 3600.0)
+
+    async def scenario() -> None:
+        async with MetadataClient(cloud.metadata.host) as client, cloud_log(client, await client.machine()) as sender:
+            assert sender is not None
+            log.info("handover", step=7)
+            await sender.send_last()
+            assert events(cloud.logging.entries) == ["handover"]
+
+    asyncio.run(scenario())
+
+
+def test_a_service_that_hangs_keeps_nobody_at_the_end(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_CLOSING_S", 0.05)
+
     async def scenario() -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             base = f"http://127.0.0.1:{silent.getsockname()[1]}"
@@ -219,7 +236,7 @@ def test_a_service_that_hangs_keeps_nobody_at_the_end(cloud: Cloud) -> None:
             async with MetadataClient(cloud.metadata.host) as client:
                 sender = CloudLog(client.get, resource=labels, base=base)
                 sender.add({"event": "window_used"})
-                await asyncio.wait_for(sender.close(timeout=0.05), PATIENCE_S)
+                await asyncio.wait_for(sender.close(), PATIENCE_S)
 
     asyncio.run(scenario())
 
