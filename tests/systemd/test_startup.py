@@ -99,11 +99,17 @@ def in_packages(operation: str) -> None:
     as_operator("-c", f"from agent.store import open_store; open_store('gs://packages-bucket/packages').{operation}")
 
 
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The agent's, with all wheels in it."""
+    out = str(tmp_path_factory.mktemp("bundle"))
+    return Path(as_operator("-m", "infra.bundle", "build", out, "--wheelhouse", "--agent-only"))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_a_new_vm_installs_the_bundle_by_its_digest_and_a_second_boot_changes_nothing(vm: Vm, tmp_path: Path) -> None:
-    bundle = as_operator("-m", "infra.bundle", "build", str(tmp_path), "--wheelhouse", "--agent-only")
-    address = as_operator("-m", "infra.bundle", "upload", bundle, "gs://packages-bucket")
+def test_a_new_vm_installs_the_bundle_by_its_digest_and_a_second_boot_changes_nothing(vm: Vm, bundle: Path) -> None:
+    address = as_operator("-m", "infra.bundle", "upload", str(bundle), "gs://packages-bucket")
     first = vm.boot(spot_run=RUN, spot_bundle=address)
     assert first.returncode == 0, first.stderr
     assert set(stages(first).values()) == {"ok"}, first.stderr
@@ -113,7 +119,7 @@ def test_a_new_vm_installs_the_bundle_by_its_digest_and_a_second_boot_changes_no
     assert vm.inside.run("systemctl", "is-enabled", "apt-daily.timer").stdout.strip() == "masked"
     assert vm.inside.run("systemctl", "is-enabled", "spot-agent").stdout.strip() == "disabled"
 
-    in_packages(f"delete({Path(bundle).name!r}, timeout=10.0)")
+    in_packages(f"delete({bundle.name!r}, timeout=10.0)")
     second = vm.boot()
     assert second.returncode == 0, "an image that has the bundle needs no bucket"
     assert set(stages(second).values()) == {"ok"}
@@ -143,11 +149,10 @@ def with_a_pytorch(bundle: Path, out: Path) -> Path:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("workload", ["llm", "command"])
 def test_an_image_without_pytorch_gets_it_for_our_trainers_and_not_for_a_program_of_the_users_own(
-    vm: Vm, tmp_path: Path, workload: str
+    vm: Vm, bundle: Path, tmp_path: Path, workload: str
 ) -> None:
-    built = as_operator("-m", "infra.bundle", "build", str(tmp_path), "--wheelhouse", "--agent-only")
-    bundle = str(with_a_pytorch(Path(built), tmp_path / "with"))
-    address = as_operator("-m", "infra.bundle", "upload", bundle, "gs://packages-bucket")
+    larger = with_a_pytorch(bundle, tmp_path / "with")
+    address = as_operator("-m", "infra.bundle", "upload", str(larger), "gs://packages-bucket")
     vm.inside.env["PIP_NO_INDEX"] = "1"
     # Ubuntu's image: its Python makes no virtual environments.
     versions = vm.inside.run("dpkg-query", "--show", "--showformat=${Package} ", "python3*-venv").stdout.split()
