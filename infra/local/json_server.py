@@ -14,11 +14,21 @@ Json = dict[str, Any]
 
 
 class Refused(Exception):
-    """An answer other than 200, with the text and the word for it that are in Google's error body."""
+    """An answer other than 200, with the text and the word for it that are in Google's error body. `detailed`: as
+    newer APIs tell the word (google.rpc.ErrorInfo), not as Compute and Storage do."""
 
-    def __init__(self, status: HTTPStatus, message: str, reason: str) -> None:
+    def __init__(self, status: HTTPStatus, message: str, reason: str, *, detailed: bool = False) -> None:
         super().__init__(message)
-        self.status, self.reason = status, reason
+        self.status, self.reason, self.detailed = status, reason, detailed
+
+    def body(self) -> Json:
+        """Google's error body (cloud.google.com/apis/design/errors)."""
+        if self.detailed:
+            info = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": self.reason}
+            told: Json = {"details": [info] if self.reason else []}
+        else:
+            told = {"errors": [{"message": str(self), "domain": "global", "reason": self.reason}]}
+        return {"error": {"code": self.status.value, "message": str(self), **told}}
 
 
 class JsonServer(ABC):
@@ -76,9 +86,7 @@ class _Handler(BaseHTTPRequestHandler):
             answer = self.server.service.answer(self.command, self.path, token if scheme == "Bearer" else "", body)
             status = HTTPStatus.OK
         except Refused as error:
-            status = error.status
-            what = {"message": str(error), "domain": "global", "reason": error.reason}
-            answer = {"error": {"code": status.value, "message": str(error), "errors": [what]}}
+            status, answer = error.status, error.body()
         except ValueError:
             status = HTTPStatus.BAD_REQUEST
             answer = {"error": {"code": status.value, "message": "Parse Error", "errors": []}}

@@ -11,7 +11,7 @@ import pytest
 from agent.config import load_run
 from infra.deployment import Deployment
 from infra.operate.api import ENDPOINT_VARIABLE
-from tests.operate.cloud_server import Cloud, healthy, running
+from tests.operate.cloud_server import Cloud, healthy
 
 RUN = """
 run_id: operated
@@ -39,8 +39,8 @@ def deployment(run_file: Path) -> Deployment:
 
 @pytest.fixture
 def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
-    with running(healthy()) as found:
-        monkeypatch.setenv(ENDPOINT_VARIABLE, found.endpoint)
+    with Cloud(healthy()) as found:
+        monkeypatch.setenv(ENDPOINT_VARIABLE, found.url)
         yield found
 
 

@@ -103,8 +103,7 @@ def test_a_first_deployment_makes_the_state_bucket_and_applies_each_stack_in_ord
 def test_nothing_is_made_in_a_project_that_is_not_ready(cloud: Cloud, run_file: Path, stand_in: Stand) -> None:
     stand_in("gcloud", GCLOUD)
     called = stand_in("tofu", TERRAFORM)
-    cloud.answers.pop("cloudbilling.googleapis.com/v1/projects/some-project/billingInfo")
-    cloud.answers["cloudbilling.googleapis.com/v1/projects/some-project/billingInfo"] = (200, {"billingEnabled": False})
+    cloud.answers["cloudbilling.googleapis.com/v1/projects/some-project/billingInfo"] = {"billingEnabled": False}
     done = CliRunner().invoke(app, ["deploy", str(run_file), "--yes"])
     assert done.exit_code == 1
     assert "no billing account" in done.stdout
@@ -121,10 +120,10 @@ def test_who_says_no_has_nothing_applied(
     said: list[str] = []
     doing = operation(deployment, run_file, tmp_path, yes=False, said=said)
     with pytest.raises(Declined):
-        doing.need_state_bucket(CloudApi(endpoint=cloud.endpoint))
+        doing.need_state_bucket(CloudApi(endpoint=cloud.url))
     stacks = folders(tmp_path, "foundation", "fleet")
     with pytest.raises(Declined):
-        doing.apply(Terraform(program="tofu"), stacks, api=CloudApi(endpoint=cloud.endpoint))
+        doing.apply(Terraform(program="tofu"), stacks, api=CloudApi(endpoint=cloud.url))
     assert cloud.posted == []
     assert [call for call in calls(called) if call.startswith(("apply", "import"))] == []
     assert said[-1] == "Apply foundation?"
@@ -137,9 +136,9 @@ def test_a_bucket_that_is_there_is_taken_over_and_not_made_anew(
     from infra.operate.api import CloudApi
 
     called = stand_in("tofu", TERRAFORM)
-    cloud.answers[f"{STORAGE}/some-bucket"] = (200, bucket("some-bucket"))
+    cloud.answers[f"{STORAGE}/some-bucket"] = bucket("some-bucket")
     doing = operation(deployment, run_file, tmp_path, yes=True, said=[])
-    doing.apply(Terraform(program="tofu"), folders(tmp_path, "foundation"), api=CloudApi(endpoint=cloud.endpoint))
+    doing.apply(Terraform(program="tofu"), folders(tmp_path, "foundation"), api=CloudApi(endpoint=cloud.url))
     assert calls(called) == ["init", "state list", f"import {BUCKET} some-bucket", "plan", "apply spot.tfplan"]
 
 
@@ -204,7 +203,7 @@ def test_a_failed_apply_ends_the_deployment_and_says_that_it_can_go_on(
     stacks = folders(tmp_path, "packages", "fleet")
     doing = operation(deployment, run_file, tmp_path, yes=True, said=[])
     with pytest.raises(ProgramError, match=r"apply of stack packages ended with 1.*\n.*deploy again"):
-        doing.apply(Terraform(program="tofu"), stacks, api=CloudApi(endpoint=cloud.endpoint))
+        doing.apply(Terraform(program="tofu"), stacks, api=CloudApi(endpoint=cloud.url))
 
 
 def test_cdktf_is_told_which_stacks_and_which_run_file(

@@ -36,7 +36,7 @@ TERRAFORM = """echo '{"terraform_version": "1.11.4", "platform": "linux_amd64"}'
 
 @pytest.fixture
 def patient(cloud: Cloud, deployment: Deployment) -> Patient:
-    return Patient(deployment=deployment, api=CloudApi(endpoint=cloud.endpoint))
+    return Patient(deployment=deployment, api=CloudApi(endpoint=cloud.url))
 
 
 def problems(findings: list[Finding]) -> list[Finding]:
@@ -78,7 +78,7 @@ TROUBLES: dict[str, tuple[Check, Trouble, str, str]] = {
     ),
     "project is being deleted": (
         check_project,
-        lambda cloud: cloud.answers[PROJECTS][1].update(state="DELETE_REQUESTED"),
+        lambda cloud: cloud.answers[PROJECTS].update(state="DELETE_REQUESTED"),
         "DELETE_REQUESTED",
         "gcloud projects undelete some-project",
     ),
@@ -90,13 +90,13 @@ TROUBLES: dict[str, tuple[Check, Trouble, str, str]] = {
     ),
     "no billing": (
         check_billing,
-        lambda cloud: cloud.answers[BILLING][1].update(billingEnabled=False, billingAccountName=""),
+        lambda cloud: cloud.answers[BILLING].update(billingEnabled=False, billingAccountName=""),
         "no billing account",
         "gcloud billing projects link some-project",
     ),
     "API off": (
         check_apis,
-        lambda cloud: cloud.answers[SERVICES][1]["services"][2].update(state="DISABLED"),
+        lambda cloud: cloud.answers[SERVICES]["services"][2].update(state="DISABLED"),
         "off: compute",
         "gcloud services enable compute.googleapis.com --project some-project",
     ),
@@ -114,7 +114,7 @@ TROUBLES: dict[str, tuple[Check, Trouble, str, str]] = {
     ),
     "no GPUs in all regions": (
         check_quota,
-        lambda cloud: cloud.answers[COMPUTE][1]["quotas"][0].update(limit=0.0),
+        lambda cloud: cloud.answers[COMPUTE]["quotas"][0].update(limit=0.0),
         "GPUS_ALL_REGIONS: 1 of 0",
         "iam-admin/quotas?project=some-project",
     ),
@@ -144,24 +144,20 @@ TROUBLES: dict[str, tuple[Check, Trouble, str, str]] = {
     ),
     "bucket is in another region": (
         check_bucket,
-        lambda cloud: cloud.answers.update(
-            {f"{STORAGE}/some-bucket": (200, bucket("some-bucket", location="EUROPE-WEST4"))}
-        ),
+        lambda cloud: cloud.answers.update({f"{STORAGE}/some-bucket": bucket("some-bucket", location="EUROPE-WEST4")}),
         "is in europe-west4, the VMs are in us-central1",
         "write another checkpoint.bucket",
     ),
     "state bucket without versions": (
         check_state_bucket,
-        lambda cloud: cloud.answers.update(
-            {f"{STORAGE}/some-project-spot-state": (200, bucket("some-project-spot-state"))}
-        ),
+        lambda cloud: cloud.answers.update({f"{STORAGE}/some-project-spot-state": bucket("some-project-spot-state")}),
         "lacks versioning, public-access-prevention",
         "gcloud storage buckets update gs://some-project-spot-state --versioning --public-access-prevention",
     ),
     "secret without a value": (
         check_secret,
         lambda cloud: cloud.answers.update(
-            {f"secretmanager.googleapis.com/v1/projects/{PROJECT}/secrets/spot-some-bucket-wandb": (200, {"name": "x"})}
+            {f"secretmanager.googleapis.com/v1/projects/{PROJECT}/secrets/spot-some-bucket-wandb": {"name": "x"}}
         ),
         "has no value",
         "gcloud secrets versions add spot-some-bucket-wandb --data-file=-",
@@ -170,10 +166,10 @@ TROUBLES: dict[str, tuple[Check, Trouble, str, str]] = {
         check_secret,
         lambda cloud: cloud.answers.update(
             {
-                f"secretmanager.googleapis.com/v1/projects/{PROJECT}/secrets/spot-some-bucket-wandb/versions/latest": (
-                    200,
-                    {"name": "x", "state": "DISABLED"},
-                )
+                f"secretmanager.googleapis.com/v1/projects/{PROJECT}/secrets/spot-some-bucket-wandb/versions/latest": {
+                    "name": "x",
+                    "state": "DISABLED",
+                }
             }
         ),
         "is DISABLED",
@@ -204,7 +200,7 @@ def test_soft_delete_on_the_bucket_is_told_because_it_bills_every_old_checkpoint
     patient: Patient, cloud: Cloud
 ) -> None:
     kept = bucket("some-bucket", softDeletePolicy={"retentionDurationSeconds": "604800"})
-    cloud.answers[f"{STORAGE}/some-bucket"] = (200, kept)
+    cloud.answers[f"{STORAGE}/some-bucket"] = kept
     (found,) = check_bucket(patient)
     assert (found.status, "7 days" in found.told) == ("note", True)
     assert found.fix == "gcloud storage buckets update gs://some-bucket --clear-soft-delete"
@@ -245,7 +241,7 @@ def test_without_a_login_it_says_how_to_log_in(
 def test_what_google_says_is_what_is_told(cloud: Cloud) -> None:
     cloud.refuse("compute.googleapis.com/x", 429, "Quota exceeded for reads", reason="RATE_LIMIT_EXCEEDED")
     with pytest.raises(ApiError, match="Quota exceeded for reads") as refused:
-        CloudApi(endpoint=cloud.endpoint).get("https://compute.googleapis.com/x")
+        CloudApi(endpoint=cloud.url).get("https://compute.googleapis.com/x")
     assert (refused.value.status, refused.value.reason) == (429, "RATE_LIMIT_EXCEEDED")
 
 
