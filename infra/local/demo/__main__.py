@@ -30,7 +30,7 @@ _PROBE_STEPS = 8
 _PROBE_COLD = 3  # a new process's first steps wait for memory and caches
 _PROBE_TIMEOUT_S = 180.0
 _NOTICE_S = 120.0
-_MARGIN = 1.1  # how much faster the machine may become than it was when it was measured
+_MORE_STEPS = 12  # half before that notice comes; agents and saves slow the trainers down by as much again
 
 
 def main() -> int:
@@ -92,7 +92,7 @@ def fit_to_machine(out: Path, env: dict[str, str]) -> dict[str, int]:
     micro_batch = values["training"]["micro_batch"]
     row_s = values["data"]["sequence_length"] / tokens_per_s
     global_batch = max(micro_batch, round(_STEP_S / row_s / micro_batch) * micro_batch)
-    return {"global_batch": global_batch, "max_steps": round(_NOTICE_S / (global_batch * row_s) * _MARGIN) + 12}
+    return {"global_batch": global_batch, "max_steps": round(_NOTICE_S / (global_batch * row_s)) + _MORE_STEPS}
 
 
 def probe(out: Path, name: str, env: dict[str, str], *, steps: int) -> subprocess.Popen[bytes]:
