@@ -58,34 +58,37 @@ def local_cloud(
                 ),
             ]
         )
-        with MetadataServer(service_account=OPERATOR, mint=cloud.mint) as metadata, acting_as(metadata):
-            before = os.environ.get("STORAGE_EMULATOR_HOST")
-            os.environ["STORAGE_EMULATOR_HOST"] = storage.url
-            try:
-                yield cloud
-            finally:
-                _put_back("STORAGE_EMULATOR_HOST", before)
+        with (
+            MetadataServer(service_account=OPERATOR, mint=cloud.mint) as metadata,
+            acting_as(metadata),
+            _variable("STORAGE_EMULATOR_HOST", storage.url),
+        ):
+            yield cloud
 
 
 @contextmanager
 def acting_as(metadata: MetadataServer) -> Iterator[None]:
     """Inside the block this process' default credentials are those of `metadata`'s service account."""
-    before = os.environ.get("GCE_METADATA_HOST")
-    os.environ["GCE_METADATA_HOST"] = metadata.host
-    _renew_reader()
+    try:
+        with _variable("GCE_METADATA_HOST", metadata.host):
+            _renew_reader()
+            yield
+    finally:
+        _renew_reader()
+
+
+@contextmanager
+def _variable(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
     try:
         yield
     finally:
-        _put_back("GCE_METADATA_HOST", before)
-        _renew_reader()
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
 
 
 def _renew_reader() -> None:
     if reader := sys.modules.get("google.auth.compute_engine._metadata"):
         importlib.reload(reader)  # it takes the address once, when it is imported
-
-
-def _put_back(variable: str, before: str | None) -> None:
-    os.environ.pop(variable)
-    if before is not None:
-        os.environ[variable] = before
