@@ -16,24 +16,24 @@ from typing import Any, NoReturn
 
 import structlog
 
-from agent import journal
-from agent.checkpoints import Checkpoints
-from agent.cloud_log import CloudLog, cloud_log
+from agent.checkpoint.bucket import Checkpoints
+from agent.checkpoint.drain import Uploader
+from agent.checkpoint.saver import Saver
 from agent.config import RunConfig, RunFileError, load_run, parse_seconds
-from agent.daemon import Agent
-from agent.drain import Uploader
-from agent.folder import FolderLink
-from agent.group import finish
-from agent.handover import handover_on_hangup
-from agent.health import Health
-from agent.launch import trainer_command
 from agent.notices import Notices
 from agent.notices.logind import Logind
 from agent.notices.metadata import MetadataClient, MetadataError, is_on_gce, watch_metadata
 from agent.notices.signals import signal_notices
-from agent.saver import Saver
-from agent.scope import own_unit
+from agent.run.daemon import Agent
+from agent.run.handover import handover_on_hangup
 from agent.store import open_store
+from agent.telemetry import journal
+from agent.telemetry.cloud_log import CloudLog, cloud_log
+from agent.telemetry.health import Health
+from agent.trainer.folder import FolderLink
+from agent.trainer.launch import trainer_command
+from agent.trainer.scope import own_unit
+from agent.vm.group import finish
 
 log = structlog.get_logger()
 

@@ -9,9 +9,9 @@ from rich.console import Console
 from typer.core import TyperCommand
 
 from agent.config import RunConfig
-from infra.commands import RunFile, load
 from infra.operate import commands as cloud_commands
-from infra.reference import draw_fields
+from infra.operate.reference import draw_fields
+from infra.operate.run_file import RunFile, load
 
 _DRILL_TIMEOUT_S = 180.0
 
@@ -47,7 +47,7 @@ def fields() -> None:
 @app.command()
 def events() -> None:
     """List what the agent says in the journal: every event, its fields, and commands that answer questions."""
-    from infra.events import draw_events  # noqa: PLC0415, only this command needs it
+    from infra.operate.events import draw_events  # noqa: PLC0415, only this command needs it
 
     Console().print(draw_events(), soft_wrap=False)
 
@@ -92,8 +92,8 @@ def drill(
     if run_file is not None:
         cloud_commands.preempt_one(run_file, vm=vm, yes=yes)
         return
-    from agent.channel import Connection  # noqa: PLC0415, only this command talks to an agent
-    from agent.messages import Drill, DrillReport  # noqa: PLC0415
+    from spot_training.protocol.channel import Connection  # noqa: PLC0415, only this command talks to an agent
+    from spot_training.protocol.messages import Drill, DrillReport  # noqa: PLC0415
 
     console = Console()
     try:

@@ -1,5 +1,5 @@
 """The app that `cdktf synth|diff|deploy|destroy` runs: `python -m infra.main`. SPOT_RUN names the run file,
-SPOT_BUNDLE the bundle that VMs install from (infra/bundle.py); without it, one is built from the sources, in dist/.
+SPOT_BUNDLE the bundle that VMs install from (infra/stacks/packages/bundle.py); without it, one is built in dist/.
 
 It only instantiates. Plain Terraform or OpenTofu can take it from here: each stack is a folder in cdktf.out/stacks.
 """
@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from agent.config import RunFileError, load_run
-from infra.bundle import BundleError, build
-from infra.deployment import Deployment, NotDeployable
-from infra.known_bad import refuse_known_bad
+from infra.stacks.deployment import Deployment, NotDeployable
+from infra.stacks.known_bad import refuse_known_bad
+from infra.stacks.packages.bundle import BundleError, build
 
 DEFAULT_RUN = "workloads/llm/production.yaml"
 
@@ -27,14 +27,14 @@ def synthesize(deployment: Deployment, *, out: Path, bundle: str, keep_bucket: b
     Raises NotDeployable where what came out is known to be bad; it stays there to be looked at.
     """
     # Loading the bindings takes seconds: a mistake in the run file is told before.
-    import infra.node  # noqa: F401, PLC0415, I001, before the bindings: it chooses their Node.js
+    import infra.stacks.node  # noqa: F401, PLC0415, I001, before the bindings: it chooses their Node.js
     from cdktn import App  # noqa: PLC0415
-    from infra.ablations.stack import AblationsStack  # noqa: PLC0415
-    from infra.continuous_integration.stack import ContinuousIntegrationStack  # noqa: PLC0415
-    from infra.fleet.stack import FleetStack  # noqa: PLC0415
-    from infra.foundation.stack import FoundationStack  # noqa: PLC0415
-    from infra.observability.stack import ObservabilityStack  # noqa: PLC0415
-    from infra.packages.stack import PackagesStack  # noqa: PLC0415
+    from infra.stacks.ablations.stack import AblationsStack  # noqa: PLC0415
+    from infra.stacks.continuous_integration.stack import ContinuousIntegrationStack  # noqa: PLC0415
+    from infra.stacks.fleet.stack import FleetStack  # noqa: PLC0415
+    from infra.stacks.foundation.stack import FoundationStack  # noqa: PLC0415
+    from infra.stacks.observability.stack import ObservabilityStack  # noqa: PLC0415
+    from infra.stacks.packages.stack import PackagesStack  # noqa: PLC0415
 
     out.parent.mkdir(parents=True, exist_ok=True)
     app = App(outdir=str(out))
@@ -57,7 +57,7 @@ def synthesize(deployment: Deployment, *, out: Path, bundle: str, keep_bucket: b
 
 def load_bindings() -> None:
     """Takes seconds, once: a mistake in the run file is told before."""
-    import infra.node  # noqa: F401, PLC0415, I001, before the bindings: it chooses their Node.js
+    import infra.stacks.node  # noqa: F401, PLC0415, I001, before the bindings: it chooses their Node.js
     import cdktn_provider_google.storage_bucket  # noqa: F401, PLC0415, loads them all
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the agent on a VM, or into an image, from an unpacked bundle (infra/bundle.py); installs a newer one beside
+# Installs the agent on a VM, or into an image, from an unpacked bundle (infra/stacks/packages/bundle.py); installs a newer one beside
 # it while a trainer goes on; takes it away again. Running it twice changes nothing.
 set -euo pipefail
 

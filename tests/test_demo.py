@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.world import ROOT
+from tests.promises.world import ROOT
 
 KINDS = ["notice", "sigkill", "power_cut", "outage", "notice_120s"]
 

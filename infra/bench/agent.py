@@ -6,9 +6,9 @@ import os
 import sys
 from pathlib import Path
 
-from agent import journal
 from agent.config import load_run
 from agent.main import run_to_the_end, supervise
+from agent.telemetry import journal
 
 
 def main() -> None:

@@ -16,11 +16,12 @@ from multiprocessing.reduction import send_handle
 from pathlib import Path
 from typing import Any
 
-from agent.channel import Connection as AgentConnection
-from agent.checkpoints import Checkpoints
-from agent.manifest import ROLLING
-from agent.messages import Drill, DrillReport
-from agent.restore import fetch_newest
+from spot_training.protocol.channel import Connection as AgentConnection
+from spot_training.protocol.messages import Drill, DrillReport
+
+from agent.checkpoint.bucket import Checkpoints
+from agent.checkpoint.manifest import ROLLING
+from agent.checkpoint.restore import fetch_newest
 from agent.store import Store, open_store
 from infra.bench.figures import BenchError
 from infra.local.fleet import Fleet, closing_on_signals

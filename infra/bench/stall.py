@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, TypedDict
 from infra.bench.figures import BenchError, Comparison, Spread, Target, compare, spread
 
 if TYPE_CHECKING:
+    from spot_training.guard import Guard
+    from spot_training.stager import Stager
+    from spot_training.state import TrainState
+
     from infra.bench.state import Training
-    from workloads.session.guard import Guard
-    from workloads.session.stager import Stager
-    from workloads.session.state import TrainState
 
 _PATIENCE_S = 300.0
 
@@ -72,10 +73,11 @@ def targets(result: Result) -> list[Target]:
 
 
 def _serve(tell: Connection, size: int, tries: int) -> None:
+    from spot_training.guard import Guard  # noqa: PLC0415
+    from spot_training.stager import Stager  # noqa: PLC0415
+    from spot_training.state import TrainState  # noqa: PLC0415
+
     from infra.bench.state import Training  # noqa: PLC0415 - torch is for this process only
-    from workloads.session.guard import Guard  # noqa: PLC0415
-    from workloads.session.stager import Stager  # noqa: PLC0415
-    from workloads.session.state import TrainState  # noqa: PLC0415
 
     training = Training(size)
     training.backward()
@@ -100,9 +102,9 @@ def _serve(tell: Connection, size: int, tries: int) -> None:
 def _alternate(state: TrainState, guard: Guard, stager: Stager, tries: int) -> tuple[list[float], list[float], bool]:
     """Seconds of each staging and each copy, and whether both hold the same bytes as the tensors."""
     import torch  # noqa: PLC0415
+    from spot_training.layout import read_layout  # noqa: PLC0415
 
     from infra.bench.state import checksums  # noqa: PLC0415
-    from workloads.session.layout import read_layout  # noqa: PLC0415
 
     tensors = state.live_tensors()
     warm = {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}

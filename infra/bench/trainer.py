@@ -15,16 +15,17 @@ from multiprocessing.reduction import recv_handle
 from pathlib import Path
 from typing import Any
 
-from agent.arena import Arena
-from agent.checkpoints import Checkpoints
+from spot_training import Session
+from spot_training.layout import read_layout
+from spot_training.protocol.arena import Arena
+from spot_training.state import TrainState
+
+from agent.checkpoint.bucket import Checkpoints
+from agent.checkpoint.restore import fetch_newest
 from agent.config import load_run
-from agent.restore import fetch_newest
 from agent.store import open_store
 from infra.bench import peer
 from infra.bench.state import Training, checksums
-from workloads.session import Session
-from workloads.session.layout import read_layout
-from workloads.session.state import TrainState
 
 _CHECK_TIMEOUT_S = 120.0
 

@@ -10,15 +10,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from infra.commands import RunFile, load
-from infra.deployment import Deployment, NotDeployable
 from infra.operate.api import ApiError, CloudApi, NotLoggedIn
 from infra.operate.deploy import PROJECT_WIDE, Declined, Operation
 from infra.operate.groups import resize, sizes, to_start
 from infra.operate.journal import SEVERITIES, Wanted, gcloud_logging, journalctl
 from infra.operate.programs import ProgramError, find, hand_over, require
+from infra.operate.run_file import RunFile, load
 from infra.operate.stacks import Terraform
 from infra.operate.vms import choose_vm, open_shell, preempt
+from infra.stacks.deployment import Deployment, NotDeployable
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Out = Annotated[Path, typer.Option(help="Folder that the stacks are written to.")]
@@ -40,7 +40,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="For other programs.")] = False,
 ) -> None:
     """Check tools, login, project, APIs, quota, machine and buckets, and say what to do about each; changes nothing."""
-    from infra.doctor import examination, report  # noqa: PLC0415, clients that only this needs
+    from infra.operate.doctor import examination, report  # noqa: PLC0415, clients that only this needs
 
     findings = examination.examine(_deployment(run_file) if run_file else None)
     if as_json:
@@ -66,7 +66,7 @@ def deploy(
     program: With = None,
 ) -> None:
     """Build all that the run needs and start it: shows each plan, and asks before it changes anything."""
-    from infra.doctor import report  # noqa: PLC0415, clients that only this needs
+    from infra.operate.doctor import report  # noqa: PLC0415, clients that only this needs
 
     with _told():
         operation = _operation(run_file, out=out, yes=yes)

@@ -12,14 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.deployment import Deployment
-from infra.doctor.buckets import read_bucket
-from infra.doctor.examination import ESSENTIAL, examine
-from infra.doctor.finding import Finding
 from infra.operate import state_bucket
 from infra.operate.api import CloudApi
+from infra.operate.doctor.buckets import read_bucket
+from infra.operate.doctor.examination import ESSENTIAL, examine
+from infra.operate.doctor.finding import Finding
 from infra.operate.programs import ProgramError, hand_over
 from infra.operate.stacks import Stack, Terraform, read_stacks
+from infra.stacks.deployment import Deployment
 
 FOUNDATION = "foundation"
 PROJECT_WIDE = (FOUNDATION, "continuous-integration")

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from infra.deployment import Deployment
-from infra.fleet.plan import Group
-from infra.observability.observed import Observed
 from infra.operate.programs import ProgramError, capture
+from infra.stacks.deployment import Deployment
+from infra.stacks.fleet.plan import Group
+from infra.stacks.observability.observed import Observed
 
 _CALL_S = 120.0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from infra.deployment import Deployment
+from infra.stacks.deployment import Deployment
 
 SEVERITIES = {"debug": "DEBUG", "info": "INFO", "warning": "WARNING", "err": "ERROR", "crit": "CRITICAL"}
 """journalctl's priorities, and Cloud Logging's words for them."""

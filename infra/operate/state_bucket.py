@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from infra.deployment import Deployment
-from infra.doctor.buckets import STORAGE, read_bucket
 from infra.operate.api import CloudApi
+from infra.operate.doctor.buckets import STORAGE, read_bucket
+from infra.stacks.deployment import Deployment
 
 
 def is_missing(api: CloudApi, deployment: Deployment) -> bool:

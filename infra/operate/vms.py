@@ -7,8 +7,8 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from infra.deployment import Deployment
 from infra.operate.programs import ProgramError, capture, hand_over
+from infra.stacks.deployment import Deployment
 
 _LIST_S = 60.0
 _DRILL_S = 600.0

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from cel_expr_python import cel  # type: ignore[import-untyped]
 
-from infra.deployment import NotDeployable
+from infra.stacks.deployment import NotDeployable
 
 NAMED = re.compile(
     r"storage\.googleapis\.com/(Bucket|ManagedFolder|Object)"

@@ -11,14 +11,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from agent.attempts import PREFIX as ATTEMPTS
-from agent.ledger import PREFIX as EVENTS
-from agent.manifest import MILESTONES, ROLLING
-from agent.results import DONE
-from infra.conditions import LIST_PREFIX
-from infra.deployment import EXPIRED, PACKAGES, Deployment
-from infra.fleet.roles import IN_PROJECT
+from agent.checkpoint.line import PREFIX as ATTEMPTS
+from agent.checkpoint.manifest import MILESTONES, ROLLING
+from agent.checkpoint.results import DONE
+from agent.telemetry.ledger import PREFIX as EVENTS
 from infra.proof.policy import Policy, Resource
+from infra.stacks.conditions import LIST_PREFIX
+from infra.stacks.deployment import EXPIRED, PACKAGES, Deployment
+from infra.stacks.fleet.roles import IN_PROJECT
 
 ACTIONS: Mapping[str, tuple[str, ...]] = {
     "create": ("storage.objects.create",),

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from infra.deployment import NotDeployable
+from infra.stacks.deployment import NotDeployable
 
 Json = dict[str, Any]
 

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from infra.deployment import NotDeployable
 from infra.proof.conditions import holds
 from infra.proof.predefined import permits
+from infra.stacks.deployment import NotDeployable
 
 Json = dict[str, Any]
 

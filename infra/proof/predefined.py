@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
-from infra.deployment import NotDeployable
+from infra.stacks.deployment import NotDeployable
 
 _SEE_PROJECT = ("resourcemanager.projects.get", "resourcemanager.projects.list")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from agent.config import RunFileError, load_run
-from infra.deployment import Deployment, NotDeployable
+from infra.stacks.deployment import Deployment, NotDeployable
 
 
 def print_iam(run_files: list[str]) -> None:

@@ -13,7 +13,7 @@ from infra.proof.schema import COMMENT, Schema
 
 Json = dict[str, Any]
 
-_ESCAPE = "write $${ and %%{ where the text is not Terraform's, as infra.literal does"
+_ESCAPE = "write $${ and %%{ where the text is not Terraform's, as infra.stacks.literal does"
 _SET_BY_TERRAFORM = {"path": {"module", "root", "cwd"}, "terraform": {"workspace", "applying"}}
 _BARE = frozenset({"depends_on", "lifecycle", "provider"})
 """Fields of a resource that hold names, not text."""

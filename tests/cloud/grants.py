@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from agent.config import RunConfig
-from infra.deployment import Deployment
 from infra.proof.policy import Policy
+from infra.stacks.deployment import Deployment
 
 PROJECT = "some-project"
 
@@ -52,10 +52,10 @@ def synthesize_grants(out: Path, *, alpha: Deployment, beta: Deployment, keep_bu
     """The stacks by name: foundation, alpha, beta, continuous-integration."""
     from cdktn import App
 
-    from infra.continuous_integration.stack import ContinuousIntegrationStack
-    from infra.fleet.identity import RunIdentity
-    from infra.foundation.stack import FoundationStack
-    from infra.stack import GoogleStack
+    from infra.stacks.continuous_integration.stack import ContinuousIntegrationStack
+    from infra.stacks.fleet.identity import RunIdentity
+    from infra.stacks.foundation.stack import FoundationStack
+    from infra.stacks.stack import GoogleStack
 
     app = App(outdir=str(out))
     FoundationStack(app, "foundation", deployment=alpha, keep_bucket=keep_bucket)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agent.config import load_run
-from infra.deployment import Deployment
+from infra.stacks.deployment import Deployment
 from tests.cloud.conftest import Synthesize
 
 RUN = """
@@ -27,7 +27,7 @@ cloud:
 def resources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     from cdktn import App
 
-    from infra.continuous_integration.stack import ContinuousIntegrationStack
+    from infra.stacks.continuous_integration.stack import ContinuousIntegrationStack
 
     folder = tmp_path_factory.mktemp("ci")
     (folder / "run.yaml").write_text(RUN)

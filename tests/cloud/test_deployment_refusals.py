@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.config import load_run
-from infra.deployment import Deployment, NotDeployable
+from infra.stacks.deployment import Deployment, NotDeployable
 
 LOCAL = """
 run_id: tiny

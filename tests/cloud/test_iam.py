@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.deployment import NotDeployable
 from infra.proof.iam import ACTIONS, deeds, draw_iam, may, places
 from infra.proof.policy import Policy
+from infra.stacks.deployment import NotDeployable
 from tests.cloud.grants import ALPHA, BETA, PROJECT, Json, deployment, policy_of, synthesize_grants
 
 RUN = deployment(ALPHA)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from infra.deployment import Deployment
 from infra.proof.iam import ACTIONS, deeds, may, places
 from infra.proof.policy import Policy
+from infra.stacks.deployment import Deployment
 from tests.cloud.examples import Synthesized
 
 EVERYTHING = {"create", "read", "list", "overwrite", "delete"}

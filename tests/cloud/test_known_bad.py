@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra.deployment import NotDeployable
-from infra.fleet.known_bad import find_known_bad
-from infra.fleet.stop_times import find_slow_stops
-from infra.known_bad import UNITS, refuse_known_bad
+from infra.stacks.deployment import NotDeployable
+from infra.stacks.fleet.known_bad import find_known_bad
+from infra.stacks.fleet.stop_times import find_slow_stops
+from infra.stacks.known_bad import UNITS, refuse_known_bad
 
 if TYPE_CHECKING:
     from tests.cloud.conftest import Synthesize

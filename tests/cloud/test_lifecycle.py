@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.checkpoints import MILESTONE as MILESTONE_REASON
-from agent.checkpoints import MILESTONE_PART, Checkpoints
-from agent.ledger import Kind
-from agent.manifest import ROLLING, Manifest, Part, RankParts
+from agent.checkpoint.bucket import MILESTONE as MILESTONE_REASON
+from agent.checkpoint.bucket import MILESTONE_PART, Checkpoints
+from agent.checkpoint.manifest import ROLLING, Manifest, Part, RankParts
 from agent.store import open_store
-from infra.deployment import NotDeployable
+from agent.telemetry.ledger import Kind
 from infra.proof.lifecycle import Described, actions
+from infra.stacks.deployment import NotDeployable
 from tests.cloud.grants import ALPHA, BETA, Json, deployment, synthesize_grants
 
 RUN = "team/alpha"

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from infra.fleet.metadata import STARTUP_SCRIPT
-from infra.literal import literal
+from infra.stacks.fleet.metadata import STARTUP_SCRIPT
+from infra.stacks.literal import literal
 from tests.cloud.terraform import PROGRAM, by_rule, rendered
 
 if TYPE_CHECKING:

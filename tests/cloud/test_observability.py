@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from agent.config import load_run
-from agent.journal import journal_fields
-from agent.ledger import Incident, Resume
-from infra.deployment import Deployment
+from agent.telemetry.journal import journal_fields
+from agent.telemetry.ledger import Incident, Resume
 from infra.operate.stacks import read_stacks
+from infra.stacks.deployment import Deployment
 from tests.cloud.conftest import Synthesize
 from tests.cloud.examples import Synthesized
 
@@ -37,7 +37,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The stack's resources by type and id."""
     from cdktn import App
 
-    from infra.observability.stack import ObservabilityStack
+    from infra.stacks.observability.stack import ObservabilityStack
 
     folder = tmp_path_factory.mktemp("observability")
     (folder / "run.yaml").write_text(RUN)
@@ -107,8 +107,8 @@ def test_values_that_metrics_ask_for_are_values_that_the_agent_gives(stack: dict
     """Kinds and causes are the agent's own literal types."""
     from typing import get_args
 
-    from agent.ledger import Kind
-    from agent.restarts import Cause
+    from agent.telemetry.ledger import Kind
+    from agent.trainer.restarts import Cause
 
     asked: dict[str, set[str]] = {field: set() for field in ("KIND", "CAUSE")}
     for metric in metrics(stack).values():

@@ -13,10 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 from infra.cli import app
-from infra.deployment import Deployment
 from infra.operate.deploy import BUCKET, Declined, Operation
 from infra.operate.programs import ProgramError
 from infra.operate.stacks import Stack, Terraform, read_stacks
+from infra.stacks.deployment import Deployment
 from tests.operate.cloud_server import STORAGE, Cloud
 from tests.operate.conftest import Stand
 from tests.operate.test_doctor import GCLOUD, bucket

@@ -11,16 +11,16 @@ import pytest
 from typer.testing import CliRunner
 
 from infra.cli import app
-from infra.deployment import Deployment
-from infra.doctor.buckets import check_bucket, check_state_bucket
-from infra.doctor.examination import CLOUD_CHECKS, examine
-from infra.doctor.finding import Finding, Patient
-from infra.doctor.machine import check_machine
-from infra.doctor.project import check_apis, check_billing, check_project
-from infra.doctor.quota import check_quota
-from infra.doctor.secret import check_secret
-from infra.doctor.tools import check_gcloud, check_terraform
 from infra.operate.api import ApiError, CloudApi, NotLoggedIn
+from infra.operate.doctor.buckets import check_bucket, check_state_bucket
+from infra.operate.doctor.examination import CLOUD_CHECKS, examine
+from infra.operate.doctor.finding import Finding, Patient
+from infra.operate.doctor.machine import check_machine
+from infra.operate.doctor.project import check_apis, check_billing, check_project
+from infra.operate.doctor.quota import check_quota
+from infra.operate.doctor.secret import check_secret
+from infra.operate.doctor.tools import check_gcloud, check_terraform
+from infra.stacks.deployment import Deployment
 from tests.operate.cloud_server import COMPUTE, PROJECT, REGION, STORAGE, Cloud
 from tests.operate.conftest import Stand
 

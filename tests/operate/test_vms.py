@@ -12,9 +12,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from infra.cli import app
-from infra.deployment import Deployment
 from infra.operate.journal import Wanted, gcloud_logging, journalctl
 from infra.operate.programs import ProgramError, capture, require
+from infra.stacks.deployment import Deployment
 from tests.operate.conftest import Stand
 
 VMS: list[dict[str, object]] = [

@@ -10,7 +10,7 @@ import tarfile
 import tomllib
 from pathlib import Path
 
-from infra.bundle import PACKAGES, ROOT, build, requirements
+from infra.stacks.packages.bundle import PACKAGES, ROOT, build, requirements
 
 
 def test_the_same_sources_give_the_same_bytes_and_the_bundle_is_named_after_them(tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ def test_the_same_sources_give_the_same_bytes_and_the_bundle_is_named_after_them
     here, there = build(tmp_path / "a", root=copy), build(tmp_path / "b", root=copy)
     assert here.read_bytes() == there.read_bytes()
     assert here.name == f"{hashlib.sha256(here.read_bytes()).hexdigest()}.tar.gz"
-    (copy / "agent/window.py").write_text("changed = True\n")
+    (copy / "agent/run/window.py").write_text("changed = True\n")
     assert build(tmp_path / "a", root=copy).name != here.name
 
 

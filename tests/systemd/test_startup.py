@@ -15,14 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from infra.bundle import pack
 from infra.local.cloud import VM_IDENTITY, local_cloud
 from infra.local.metadata import MetadataServer
 from infra.local.secret_manager import SecretManager
+from infra.stacks.packages.bundle import pack
 from tests.systemd.machine import Machine, machine
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "infra/fleet/runtime/startup.sh"
+SCRIPT = ROOT / "infra/stacks/fleet/runtime/startup.sh"
 SECRET = "projects/p/secrets/wandb/versions/latest"
 KEY = "0123456789abcdef-secret"
 RUN = "run_id: demo\n# with ${PATH}, $(date), 'quotes' and \\ in it\n"
@@ -103,13 +103,13 @@ def in_packages(operation: str) -> None:
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The agent's, with all wheels in it."""
     out = str(tmp_path_factory.mktemp("bundle"))
-    return Path(as_operator("-m", "infra.bundle", "build", out, "--wheelhouse", "--agent-only"))
+    return Path(as_operator("-m", "infra.stacks.packages.bundle", "build", out, "--wheelhouse", "--agent-only"))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_new_vm_installs_the_bundle_by_its_digest_and_a_second_boot_changes_nothing(vm: Vm, bundle: Path) -> None:
-    address = as_operator("-m", "infra.bundle", "upload", str(bundle), "gs://packages-bucket")
+    address = as_operator("-m", "infra.stacks.packages.bundle", "upload", str(bundle), "gs://packages-bucket")
     first = vm.boot(spot_run=RUN, spot_bundle=address)
     assert first.returncode == 0, first.stderr
     assert set(stages(first).values()) == {"ok"}, first.stderr
@@ -152,7 +152,7 @@ def test_an_image_without_pytorch_gets_it_for_our_trainers_and_not_for_a_program
     vm: Vm, bundle: Path, tmp_path: Path, workload: str
 ) -> None:
     larger = with_a_pytorch(bundle, tmp_path / "with")
-    address = as_operator("-m", "infra.bundle", "upload", str(larger), "gs://packages-bucket")
+    address = as_operator("-m", "infra.stacks.packages.bundle", "upload", str(larger), "gs://packages-bucket")
     vm.inside.env["PIP_NO_INDEX"] = "1"
     # Ubuntu's image: its Python makes no virtual environments.
     versions = vm.inside.run("dpkg-query", "--show", "--showformat=${Package} ", "python3*-venv").stdout.split()

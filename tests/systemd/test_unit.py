@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.daemon import EXIT_GAVE_UP
-from agent.handover import EXIT_HANDED_OVER
+from agent.run.daemon import EXIT_GAVE_UP
+from agent.run.handover import EXIT_HANDED_OVER
 
 UNIT = Path(__file__).parents[2] / "systemd/spot-agent.service"
 WINDOW_S = 30.0

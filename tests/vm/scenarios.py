@@ -13,7 +13,7 @@ TESTS = Path(__file__).parents[1]
 LEVELS = {
     "container": "vm/containers/test_*.py",
     "QEMU": "vm/acpi/test_*.py",
-    "processes": "kernel/test_resilience.py",
+    "processes": "promises/test_resilience.py",
 }
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS sums in a fixed order; read when CUDA starts
 
 import torch
+from spot_training import Session, SessionError, StateError
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import AdamW
@@ -19,7 +20,6 @@ from workloads.llm.model import ModelError, build_model
 from workloads.llm.schedule import make_scheduler
 from workloads.llm.sources import DataError
 from workloads.llm.tokens import fingerprint, tokenise
-from workloads.session import Session, SessionError, StateError
 
 
 def train(run: RunConfig) -> None:

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from agent.checkpoints import Checkpoints
+from agent.checkpoint.bucket import Checkpoints
 from agent.store import open_store
 from infra.local.bucket import RunRecords
 from infra.local.demo.scenario import Struck

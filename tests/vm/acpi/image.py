@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.bundle import build
+from infra.stacks.packages.bundle import build
 
 SUITE = "bookworm"
 PYTHON = (3, 11)  # of that suite: the wheels are for this one
@@ -71,7 +71,7 @@ def why_not() -> str:
 def make_image() -> Image:
     """The image of the sources as they are now; from the cache where it was made before.
 
-    Raises NoDebian where there is none to be had; ImageError or infra.bundle.BundleError where ours is at fault.
+    Raises NoDebian where there is none to be had; ImageError or BundleError where ours is at fault.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spot-training/vm-images"
     cache.mkdir(parents=True, exist_ok=True)

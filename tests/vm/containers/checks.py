@@ -13,8 +13,8 @@ from typing import Any
 
 import google_crc32c
 
-from agent.checkpoints import Checkpoints
-from agent.manifest import MANIFEST, parse_manifest
+from agent.checkpoint.bucket import Checkpoints
+from agent.checkpoint.manifest import MANIFEST, parse_manifest
 from agent.store import NotFound
 from infra.local.storage.seen import Seen
 from tests.vm.containers.group import Group

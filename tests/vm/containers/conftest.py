@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from infra.bundle import upload
 from infra.local.cloud import local_cloud
+from infra.stacks.packages.bundle import upload
 from tests.vm.containers import images, pytorch
 from tests.vm.containers.checks import check
 from tests.vm.containers.cloud import BUCKET, PREFIX, RUNS, Cloud

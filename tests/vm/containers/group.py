@@ -23,7 +23,7 @@ ExecStart=
 ExecStart=/opt/spot-training/venv/bin/python -m tests.vm.containers.guest.toy_agent run /etc/spot-training/run.yaml
 Environment=PYTHONPATH=/opt/spot-tests OMP_NUM_THREADS=1
 """
-_STARTUP = Path(__file__).parents[3] / "infra/fleet/runtime/startup.sh"
+_STARTUP = Path(__file__).parents[3] / "infra/stacks/fleet/runtime/startup.sh"
 AGENT_DROP_IN = "systemd/system/spot-agent.service.d"
 
 
@@ -74,7 +74,7 @@ class Group:
 
     @classmethod
     def of_program(cls, cloud: Cloud, folder: Path, *, steps: int = 600, **changes: Any) -> Self:
-        """A run of any program (tests/kernel/program.py): it counts in steps of 50 ms and knows nothing of us."""
+        """A run of any program (tests/promises/program.py): it counts in steps of 50 ms and knows nothing of us."""
         values: dict[str, Any] = {"steps": steps, "every": "auto", "keep": 2} | changes
         command = ["/usr/bin/python3", "/opt/spot-tests/tests/kernel/program.py", FOLDER, str(steps)]
         workload = {"kind": "command", "command": command, "checkpoint_dir": FOLDER}

@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from infra.bundle import ROOT, build
+from infra.stacks.packages.bundle import ROOT, build
 from tests.vm.containers.docker import LABEL, Docker, DockerError, cache_folder
 
 PACKAGES = (

@@ -195,7 +195,7 @@ class Vm:
         return self._process("toy_agent run") if "toy" in str(self.etc) else self._process("spot-agent run")
 
     def trainer(self) -> int:
-        return self._process("-m tests.kernel.toy")
+        return self._process("-m tests.promises.toy")
 
     def file(self, path: str) -> Path:
         """A file of the running VM, seen from here."""

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.checkpoints import Checkpoints
-from agent.manifest import Manifest
+from agent.checkpoint.bucket import Checkpoints
+from agent.checkpoint.manifest import Manifest
 from tests.vm.containers.checks import commits
 from tests.vm.containers.group import Group
 

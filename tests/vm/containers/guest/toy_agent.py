@@ -1,4 +1,4 @@
-"""`spot-agent` as it is, with the toy for a trainer (tests/kernel/toy.py): PyTorch, and what it trains is exact."""
+"""`spot-agent` as it is, with the toy for a trainer (tests/promises/toy.py): PyTorch, and what it trains is exact."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import agent.main
 
 
 def _toy(_run: object, run_file: Path) -> list[str]:
-    return [sys.executable, "-m", "tests.kernel.toy", str(run_file)]
+    return [sys.executable, "-m", "tests.promises.toy", str(run_file)]
 
 
 if __name__ == "__main__":

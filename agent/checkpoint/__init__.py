@@ -1,0 +1,1 @@
+"""Checkpoints: from an arena to the bucket and back."""

@@ -1,0 +1,187 @@
+"""Drain: parts of a staged snapshot go from its arena to the bucket, in parallel, as they arrive.
+
+The uploader's threads belong to the agent, so the trainer's GIL, crash, hang or kill can't hurt an upload under
+way. While training goes on few connections are used (each costs the trainer a share of a core); a drain that is
+urgent gets all of them and goes first.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import mmap
+import threading
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from spot_training.protocol.arena import Arena
+
+from agent.checkpoint.manifest import Part
+from agent.store import Store, Unavailable
+
+MIN_PART = 8 << 20
+MAX_PART = 32 << 20
+_ATTEMPT_TIMEOUT_S = 60.0  # one try of one part; the drain's own deadline bounds them all
+
+
+class Abandoned(Exception):
+    """The drain was given up before it was whole."""
+
+
+def part_size_for(size: int, connections: int) -> int:
+    """Part size in bytes: every connection gets the same share, in parts not too small or large to retry cheaply."""
+    rounds = max(1, -(-size // (connections * MAX_PART)))
+    share = -(-size // (connections * rounds))
+    return max(MIN_PART, -(-share // mmap.PAGESIZE) * mmap.PAGESIZE)
+
+
+@dataclass(eq=False)
+class Drain:
+    """One snapshot on its way. `done` resolves to its parts once every byte is in the bucket and verified.
+
+    Times are `time.monotonic()` seconds; `deadline` is when it is given up for good.
+    """
+
+    arena: Arena
+    step: int
+    folder: str
+    size: int
+    part_size: int
+    deadline: float
+    urgent: bool = False
+    watermark: int = 0
+    queued: int = 0
+    uploaded: int = 0
+    begun: float = field(default_factory=time.monotonic)
+    last_byte: float = 0.0
+    parts: list[Part] = field(default_factory=list)
+    done: Future[list[Part]] = field(default_factory=Future)
+
+    @property
+    def rate(self) -> float:
+        """Bytes per second so far."""
+        return self.uploaded / max(1e-6, (self.last_byte or time.monotonic()) - self.begun)
+
+
+class Uploader:
+    """Threads that upload parts. All methods may be called from any thread."""
+
+    def __init__(self, store: Store, *, connections: int = 16, background: int = 4) -> None:
+        self.store = store
+        self.connections = connections
+        self.background = background
+        self._tasks: list[tuple[bool, int, Drain, int, int]] = []  # (not urgent, sequence, drain, offset, size)
+        self._sequence = itertools.count()
+        self._active = 0
+        self._urgent = 0
+        self._ready = threading.Condition()
+        self._closing = False
+        self._threads: list[threading.Thread] = []
+
+    def begin(self, arena: Arena, *, step: int, folder: str, size: int, deadline: float, urgent: bool) -> Drain:
+        """A new drain of the first `size` bytes of `arena`; nothing is uploaded until `advance`."""
+        drain = Drain(arena, step, folder, size, part_size_for(size, self.connections), deadline, urgent)
+        with self._ready:
+            self._urgent += urgent
+            while len(self._threads) < self.connections:
+                thread = threading.Thread(target=self._work, name=f"upload-{len(self._threads)}", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+        drain.done.add_done_callback(lambda _: self._ended(drain))
+        return drain
+
+    def advance(self, drain: Drain, watermark: int) -> None:
+        """Bytes below `watermark` are final: an urgent drain begins with them, any other once all of them are."""
+        with self._ready:
+            drain.watermark = max(drain.watermark, watermark)
+            self._queue(drain)
+
+    def urge(self, drain: Drain, *, deadline: float) -> None:
+        """The window has opened: this drain goes first, with every connection, and ends at `deadline`."""
+        with self._ready:
+            drain.deadline = min(drain.deadline, deadline)
+            if not drain.urgent and not drain.done.done():
+                drain.urgent = True
+                self._urgent += 1
+                self._tasks = [(task[2] is not drain and task[0], *task[1:]) for task in self._tasks]
+                heapq.heapify(self._tasks)
+            self._queue(drain)
+
+    def abandon(self, drain: Drain, why: str) -> None:
+        """Give a drain up; parts that are in the bucket already stay until retention finds them."""
+        self._fail(drain, Abandoned(why))
+
+    def close(self) -> None:
+        """Stop the threads once their current part is through."""
+        with self._ready:
+            self._closing = True
+            self._ready.notify_all()
+
+    def _queue(self, drain: Drain) -> None:
+        """Queue the parts that may be sent now. Training waits for the copy, not for the upload: where there is time,
+        the copy has the cores to itself."""
+        final = drain.watermark if drain.urgent or drain.watermark == drain.size else 0
+        while drain.queued < drain.size:
+            end = min(drain.queued + drain.part_size, drain.size)
+            if end > final:
+                break
+            task = (not drain.urgent, next(self._sequence), drain, drain.queued, end - drain.queued)
+            heapq.heappush(self._tasks, task)
+            drain.queued = end
+        self._ready.notify_all()
+
+    def _ended(self, drain: Drain) -> None:
+        with self._ready:
+            self._urgent -= drain.urgent
+            self._ready.notify_all()
+
+    def _limit(self) -> int:
+        return self.connections if self._urgent else self.background
+
+    def _work(self) -> None:
+        while True:
+            with self._ready:
+                while not self._closing and not (self._tasks and self._active < self._limit()):
+                    self._ready.wait()
+                if self._closing:
+                    return
+                _, _, drain, offset, size = heapq.heappop(self._tasks)
+                self._active += 1
+            try:
+                if not drain.done.done():
+                    self._upload(drain, offset, size)
+            finally:
+                with self._ready:
+                    self._active -= 1
+                    self._ready.notify_all()
+
+    def _upload(self, drain: Drain, offset: int, size: int) -> None:
+        name = f"{drain.folder}/part-{offset // drain.part_size:05d}.bin"
+        try:
+            left = drain.deadline - time.monotonic()
+            if left <= 0:
+                raise Unavailable(f"{name}: the deadline passed before its upload could start")
+            with drain.arena.view[offset : offset + size] as data:
+                stored = self.store.create(name, data, timeout=min(left, _ATTEMPT_TIMEOUT_S))
+        except Unavailable as error:
+            if time.monotonic() >= drain.deadline:
+                self._fail(drain, error)
+            else:  # the store backed off inside its own timeout: go round again until the drain's deadline
+                with self._ready:
+                    heapq.heappush(self._tasks, (not drain.urgent, next(self._sequence), drain, offset, size))
+            return
+        except Exception as error:  # noqa: BLE001 - a thread must hand every failure on, not die with it
+            self._fail(drain, error)
+            return
+        with self._ready:
+            drain.parts.append(Part(name=name, offset=offset, size=size, crc32c=stored.crc32c))
+            drain.uploaded += size
+            if drain.uploaded == drain.size and not drain.done.done():
+                drain.last_byte = time.monotonic()
+                drain.done.set_result(sorted(drain.parts, key=lambda part: part.offset))
+
+    def _fail(self, drain: Drain, error: Exception) -> None:
+        with self._ready:
+            if not drain.done.done():
+                drain.done.set_exception(error)

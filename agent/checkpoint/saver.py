@@ -1,0 +1,331 @@
+"""Saver: what happens between "staged in memory" and "committed in the bucket".
+
+It holds the arenas that the trainer shares, starts a drain when the first bytes of a snapshot are final, and writes
+the manifest when the last part is verified. A snapshot that was staged outlives its trainer here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+import structlog
+from spot_training.protocol.arena import Arena
+from spot_training.protocol.messages import ProtocolError, Staged
+
+from agent.checkpoint.bucket import Checkpoints
+from agent.checkpoint.drain import Drain, Uploader
+from agent.checkpoint.line import superseded_by
+from agent.checkpoint.manifest import ROLLING, Manifest, Part, RankParts, folder_name
+from agent.store import AlreadyExists, Unavailable
+from agent.telemetry.ledger import utc_now
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+_DRAIN_LIMIT_S = 1800.0  # a periodic drain that takes longer is given up; an urgent one has the window's deadline
+_CALL_TIMEOUT_S = 30.0
+_COPY_TIMEOUT_S = 600.0
+_FIRST_SAVE_S = 20.0
+
+
+class Superseded(Exception):
+    """A newer attempt of the run exists: this one must not commit."""
+
+
+@dataclass(eq=False)
+class Slot:
+    """One arena and what it holds. `staged` is set once a snapshot is whole; `busy` while it drains or commits."""
+
+    arena: Arena
+    staged: Staged | None = None
+    drain: Drain | None = None
+    attempt: int = 0
+
+    @property
+    def busy(self) -> bool:
+        return self.drain is not None
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A checkpoint as committed: monotonic times of its staging, last byte and manifest."""
+
+    step: int
+    reason: str
+    size: int
+    staged_at: float
+    last_byte_at: float
+    committed_at: float
+    copy_s: float
+
+
+@dataclass
+class Saver:
+    """The checkpoints of one attempt after another. All methods run on the event loop."""
+
+    checkpoints: Checkpoints
+    uploader: Uploader
+    keep: int
+    claimant: str = ""
+    attempt: int = 0
+    slots: list[Slot] = field(default_factory=list)
+    committed_step: int = 0
+    staged_step: int = 0
+    last_commit: Commit | None = None
+    on_commit: Callable[[int, Staged], Awaitable[None]] | None = None
+    on_failure: Callable[[int, Staged, Exception], Awaitable[None]] | None = None
+    urgent_deadline: float | None = None
+    _dropped: list[Slot] = field(default_factory=list)  # out of use, but still draining
+    _lines: dict[int, dict[str, Any]] = field(default_factory=dict)
+    _commits: set[asyncio.Task[None]] = field(default_factory=set)
+    _committing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    # --- what the trainer says ---
+
+    def begin_attempt(self, attempt: int, step: int) -> None:
+        """A trainer starts at `step`: metrics lines past it are void, they will be logged again."""
+        self.attempt = attempt
+        self.staged_step = step
+        self._lines = {at: line for at, line in self._lines.items() if at < step}
+
+    def share(self, keep: int, arenas: list[Arena]) -> None:
+        """The trainer uses the first `keep` known arenas and these; a drain under way keeps the arena it drains."""
+        for slot in self.slots[keep:]:
+            if slot.drain is None:
+                slot.arena.close()
+            else:
+                self._dropped.append(slot)
+        self.slots = self.slots[:keep] + [Slot(arena) for arena in arenas]
+
+    def hold(self, arena: Arena, staged: Staged) -> None:
+        """A checkpoint fetched from the bucket: the trainer restores from it, and stages into it later."""
+        self.share(0, [])
+        self.slots = [Slot(arena, staged)]
+
+    def add_line(self, step: int, values: dict[str, Any]) -> None:
+        self._lines[step] = values
+
+    def staging(self, index: int, step: int, watermark: int, size: int | None = None) -> None:
+        """Bytes below `watermark` are final: upload them.
+
+        Raises:
+            ProtocolError: the trainer speaks of an arena that it has not shared, or that still drains.
+        """
+        if not 0 <= index < len(self.slots):
+            raise ProtocolError(f"arena {index} of {len(self.slots)} is staged into")
+        slot = self.slots[index]
+        if slot.drain and slot.drain.step != step:
+            raise ProtocolError(f"step {step} is staged into arena {index}, where step {slot.drain.step} still drains")
+        if slot.drain is None:
+            slot.staged = None
+            slot.attempt = self.attempt
+            urgent = self.urgent_deadline is not None
+            slot.drain = self.uploader.begin(
+                slot.arena,
+                step=step,
+                folder=f"{ROLLING}{folder_name(step, self.attempt)}",
+                size=slot.arena.size if size is None else size,
+                deadline=self.urgent_deadline or time.monotonic() + _DRAIN_LIMIT_S,
+                urgent=urgent,
+            )
+        self.uploader.advance(slot.drain, watermark)
+
+    async def staged(self, staged: Staged) -> None:
+        """The snapshot is whole: drain the rest and commit it."""
+        if not (staged.arena < len(self.slots) and self.slots[staged.arena].staged == staged):  # or it was said twice
+            await self._drain(staged)
+
+    async def _drain(self, staged: Staged) -> None:
+        self.staging(staged.arena, staged.step, staged.size, staged.size)
+        slot = self.slots[staged.arena]
+        slot.staged = staged
+        self.staged_step = max(self.staged_step, staged.step)
+        task = asyncio.create_task(self._commit(slot, time.monotonic()))
+        self._commits.add(task)
+        await self._notify()
+
+    async def drain_again(self, staged: Staged) -> None:
+        """A trainer starts from a snapshot in memory: if it never got into the bucket, it is sent once more."""
+        if staged.step > self.committed_step and not self.slots[staged.arena].busy:
+            await self._drain(staged)
+
+    async def give_up_unstaged(self, why: str) -> None:
+        """The trainer is gone: snapshots that it had not finished staging will never be whole."""
+        for slot in self.slots:
+            if slot.drain and not slot.staged:
+                self.uploader.abandon(slot.drain, why)
+                slot.drain = None
+
+    # --- what the agent wants ---
+
+    def newest_in_memory(self) -> tuple[int, Staged] | None:
+        """Index and snapshot of the newest whole arena: a restart on this VM needs no download."""
+        whole = [(slot.staged.step, index) for index, slot in enumerate(self.slots) if slot.staged]
+        if not whole:
+            return None
+        _, index = max(whole)
+        staged = self.slots[index].staged
+        assert staged is not None
+        return index, staged
+
+    def expected_save_s(self) -> float:
+        """Seconds from order to commit, as the last save took; a careful guess before there was one."""
+        last = self.last_commit
+        return last.copy_s + last.committed_at - last.staged_at if last else _FIRST_SAVE_S
+
+    def urge(self, deadline: float | None) -> None:
+        """The window has opened (or, with None, was a drill and is over)."""
+        self.urgent_deadline = deadline
+        if deadline is not None:
+            for slot in self._draining():
+                assert slot.drain is not None
+                self.uploader.urge(slot.drain, deadline=deadline)
+
+    async def wait_staged(self, *, past: int, timeout: float) -> bool:
+        """Wait until a snapshot of a step > `past` is staged; False when it is not within `timeout` seconds."""
+        return await self._wait(lambda: self.staged_step > past, timeout)
+
+    async def wait_committed(self, *, step: int, timeout: float) -> bool:
+        """Wait until `step` or a later one is committed; False when it is not within `timeout` seconds."""
+        return await self._wait(lambda: self.committed_step >= step, timeout)
+
+    async def settle(self, *, timeout: float) -> None:
+        """Wait for the commits under way."""
+        await self._wait(lambda: not self._commits, timeout)
+
+    async def _wait(self, condition: Callable[[], bool], timeout: float) -> bool:
+        async def until() -> None:
+            async with self._changed:
+                await self._changed.wait_for(condition)
+
+        try:
+            await asyncio.wait_for(until(), timeout)
+        except TimeoutError:
+            return condition()
+        return True
+
+    def _draining(self) -> list[Slot]:
+        return [slot for slot in (*self.slots, *self._dropped) if slot.drain]
+
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    # --- commit ---
+
+    async def _commit(self, slot: Slot, staged_at: float) -> None:
+        staged, drain = slot.staged, slot.drain
+        assert staged is not None and drain is not None
+        try:
+            await self._drain_and_commit(slot.attempt, staged, drain, staged_at)
+        except Exception as error:  # noqa: BLE001 - every failure is reported; the last good checkpoint is still there
+            slot.drain = None
+            draining = [other.staged.step for other in self._draining() if other.staged]
+            self.staged_step = max(self.committed_step, *draining, 0)
+            log.error("save_failed", step=staged.step, reason=staged.reason, error=str(error))
+            if self.on_failure and slot in self.slots:
+                await self.on_failure(self.slots.index(slot), staged, error)
+        else:
+            slot.drain = None
+            if self.on_commit and slot in self.slots:
+                await self.on_commit(self.slots.index(slot), staged)
+            await self._notify()
+            if self.urgent_deadline is None:
+                await self._housekeep()
+        finally:
+            if slot in self._dropped:
+                self._dropped.remove(slot)
+                slot.arena.close()
+            if task := asyncio.current_task():
+                self._commits.discard(task)
+            await self._notify()
+
+    async def _drain_and_commit(self, attempt: int, staged: Staged, drain: Drain, staged_at: float) -> None:
+        parts = await asyncio.wrap_future(drain.done)
+        async with self._committing:
+            await self._write_checkpoint(attempt, staged, drain, parts, staged_at)
+
+    async def _write_checkpoint(
+        self, attempt: int, staged: Staged, drain: Drain, parts: list[Part], staged_at: float
+    ) -> None:
+        await self._refuse_if_superseded(attempt, drain)
+        await self._write_lines(staged.step, attempt, drain)
+        manifest = Manifest(
+            run_id=self.checkpoints.run_id,
+            step=staged.step,
+            attempt=attempt,
+            reason=staged.reason,
+            created=utc_now(),
+            layout="folder" if "files" in staged.state else "safetensors",
+            world_size=1,
+            ranks=[RankParts(rank=0, size=staged.size, parts=parts)],
+            state=staged.state,
+        )
+        await self._insist(drain, partial(self.checkpoints.commit, manifest))
+        now = time.monotonic()
+        self.committed_step = max(self.committed_step, staged.step)
+        self.last_commit = Commit(
+            step=staged.step,
+            reason=staged.reason,
+            size=staged.size,
+            staged_at=staged_at,
+            last_byte_at=drain.last_byte,
+            committed_at=now,
+            copy_s=staged.copy_s,
+        )
+        log.info(
+            "committed",
+            step=staged.step,
+            attempt=attempt,
+            reason=staged.reason,
+            bytes=staged.size,
+            copy_s=round(staged.copy_s, 3),
+            durable_s=round(now - drain.begun, 3),
+        )
+
+    async def _insist(self, drain: Drain, call: Callable[..., T]) -> T:
+        """Ask the store until it answers. Raises Unavailable only once the drain's deadline has passed."""
+        while True:
+            left = max(0.1, drain.deadline - time.monotonic())  # the deadline moves when the window opens
+            try:
+                return await asyncio.to_thread(call, timeout=min(_CALL_TIMEOUT_S, left))
+            except Unavailable:
+                if time.monotonic() >= drain.deadline:
+                    raise
+
+    async def _refuse_if_superseded(self, attempt: int, drain: Drain) -> None:
+        ask = partial(superseded_by, self.checkpoints.store, attempt, claimant=self.claimant)
+        if newer := await self._insist(drain, ask):
+            raise Superseded(f"attempt {newer} of this run has started elsewhere; attempt {attempt} commits nothing")
+
+    async def _write_lines(self, step: int, attempt: int, drain: Drain) -> None:
+        """Metrics lines of the steps this checkpoint adds, as one object: no step twice, none missing."""
+        if steps := sorted(at for at in self._lines if self.committed_step <= at < step):
+            body = "".join(json.dumps(self._lines[at]) + "\n" for at in steps).encode()
+            name = f"metrics/{steps[0]:012d}-{steps[-1]:012d}-{attempt:05d}.jsonl"
+            try:
+                await self._insist(drain, partial(self.checkpoints.store.create, name, body))
+            except AlreadyExists:
+                log.warning("metrics_kept", name=name, why="an earlier try of this attempt wrote them")
+        self._lines = {at: line for at, line in self._lines.items() if at >= step}
+
+    async def _housekeep(self) -> None:
+        """Milestone copies and retention; never in the window, and never fatal."""
+        try:
+            for entry in await asyncio.to_thread(self.checkpoints.keep_milestones, timeout=_COPY_TIMEOUT_S):
+                log.info("milestone", step=entry.step, folder=entry.folder)
+            busy = {slot.drain.folder for slot in self._draining() if slot.drain}
+            deleted = await asyncio.to_thread(
+                self.checkpoints.retire, keep=self.keep, attempt=self.attempt, busy=busy, timeout=_CALL_TIMEOUT_S
+            )
+            if deleted:
+                log.debug("retired", objects=len(deleted))
+        except Exception as error:  # noqa: BLE001 - the next commit tries again
+            log.warning("housekeeping_failed", error=str(error))

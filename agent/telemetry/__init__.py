@@ -1,0 +1,1 @@
+"""What is told: journal, events, ledger, health."""

@@ -1,0 +1,201 @@
+"""Cloud log: the agent's journal in Cloud Logging too, where metrics, alerts and `spot logs --cloud` look for it.
+
+The agent sends its records itself, field by field as journald has them. So no image needs a logging agent of Google's,
+and what a window came to is told before the power goes. It never waits for anybody: records queue up, the oldest are
+dropped when there are too many, and what can't be sent now is sent later.
+
+`SPOT_LOGGING_URL` redirects it to a local server. Where only the metadata server is a local one (`GCE_METADATA_HOST`),
+nothing is sent: that VM's token is not one of Google's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import random
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx2
+import structlog
+
+from agent.notices.metadata import Machine, MetadataClient, MetadataError, access_token
+from agent.telemetry import journal
+
+log = structlog.get_logger()
+
+LOGGING = "https://logging.googleapis.com"
+LOG_NAME = "spot-agent"
+SEVERITIES = {"2": "CRITICAL", "3": "ERROR", "4": "WARNING", "6": "INFO", "7": "DEBUG"}
+"""Cloud Logging's words for journald's PRIORITY."""
+
+_EVERY_S = 1.0
+_LONGEST_PAUSE_S = 60.0
+_REQUEST_S = 10.0
+_CLOSING_S = 1.0
+_MOST_QUEUED = 10_000
+_MOST_AT_ONCE = 500
+_LONGEST_VALUE = 20_000  # characters: an entry may be 256 kB, and what is long is in MESSAGE too
+_MOST_CHARACTERS = 2_000_000  # a request may be 10 MB, and a character 4 bytes
+
+
+class CloudLogError(Exception):
+    """Cloud Logging did not take records; the text says why. `hopeless`: it never will take these."""
+
+    def __init__(self, text: str, *, hopeless: bool = False) -> None:
+        super().__init__(text)
+        self.hopeless = hopeless
+
+
+class CloudLog:
+    """Records of one VM. `resource` says which: project_id, zone and instance_id. `ask` reads the metadata server."""
+
+    def __init__(
+        self,
+        ask: Callable[[str], Awaitable[str | None]],
+        *,
+        resource: Mapping[str, str],
+        base: str,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._ask, self._sleep, self._now = ask, sleep, now
+        self._url = f"{base.rstrip('/')}/v2/entries:write"
+        self._common = {
+            "logName": f"projects/{resource['project_id']}/logs/{LOG_NAME}",
+            "resource": {"type": "gce_instance", "labels": dict(resource)},
+            "partialSuccess": True,
+        }
+        self._http = httpx2.AsyncClient(timeout=_REQUEST_S, verify=base.startswith("https:"))
+        self._queue: deque[dict[str, Any]] = deque()
+        self._lock = threading.Lock()
+        self._sending = asyncio.Lock()
+        self._dropped = 0
+        # With its time it makes an entry what it is: sent twice, it is there once.
+        self._ids = (f"{uuid.uuid4().hex[:12]}-{number}" for number in itertools.count())
+
+    def add(self, event: Mapping[str, Any]) -> None:
+        """Queue a record, from any thread. Never waits, never raises."""
+        fields = {name: value[:_LONGEST_VALUE] for name, value in journal.journal_fields(dict(event))}
+        with self._lock:
+            if len(self._queue) >= _MOST_QUEUED:
+                self._queue.popleft()
+                self._dropped += 1
+            self._queue.append(
+                {
+                    "timestamp": self._now().isoformat(),
+                    "severity": SEVERITIES.get(fields["PRIORITY"], "DEFAULT"),
+                    "insertId": next(self._ids),
+                    "jsonPayload": fields,
+                }
+            )
+
+    async def run(self) -> None:
+        """Send what comes, for ever."""
+        pause, away_since = _EVERY_S, None
+        while True:
+            await self._sleep(pause)
+            try:
+                await self.flush()
+            except CloudLogError as error:
+                if away_since is None:
+                    away_since = time.monotonic()
+                    log.warning("cloud_log_away", reason=str(error))
+                pause = min(_LONGEST_PAUSE_S, 2 * pause) * random.uniform(0.7, 1.0)  # noqa: S311 - jitter, no secret
+            else:
+                if away_since is not None:
+                    log.info("cloud_log_back", seconds=round(time.monotonic() - away_since, 1))
+                pause, away_since = _EVERY_S, None
+
+    async def flush(self) -> None:
+        """Send all that is queued. Raises CloudLogError; what was not taken stays queued, unless it never will be."""
+        async with self._sending:
+            while entries := self._take():
+                try:
+                    await self._write(entries)
+                except BaseException as error:
+                    if not (isinstance(error, CloudLogError) and error.hopeless):
+                        with self._lock:
+                            self._queue.extendleft(reversed(entries))
+                    raise
+
+    async def send_last(self) -> None:
+        """Send what is left, if that can be done in a second: the process ends next."""
+        with contextlib.suppress(TimeoutError, CloudLogError):
+            await asyncio.wait_for(self.flush(), _CLOSING_S)
+
+    async def close(self) -> None:
+        """Send what is left, and hang up."""
+        await self.send_last()
+        await self._http.aclose()
+
+    def _take(self) -> list[dict[str, Any]]:
+        """The oldest entries, as many as fit into a request."""
+        taken: list[dict[str, Any]] = []
+        size = 0
+        with self._lock:
+            while self._queue and len(taken) < _MOST_AT_ONCE:
+                size += sum(map(len, self._queue[0]["jsonPayload"].values()))
+                if taken and size > _MOST_CHARACTERS:
+                    break
+                taken.append(self._queue.popleft())
+            if taken and self._dropped:
+                taken[0]["jsonPayload"]["DROPPED"] = str(self._dropped)
+                self._dropped = 0
+        return taken
+
+    async def _write(self, entries: list[dict[str, Any]]) -> None:
+        try:
+            token = await access_token(self._ask)
+            answer = await self._http.post(
+                self._url, json=self._common | {"entries": entries}, headers={"Authorization": f"Bearer {token}"}
+            )
+        except MetadataError as error:
+            raise CloudLogError(f"no access token from the metadata server: {error}") from error
+        except httpx2.HTTPError as error:
+            raise CloudLogError(f"{self._url}: {type(error).__name__}") from None
+        if answer.status_code != 200:
+            said = " ".join(answer.text[:300].split())
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                said = json.loads(answer.text)["error"]["message"]
+            raise CloudLogError(f"HTTP {answer.status_code}: {said}", hopeless=answer.status_code in (400, 413))
+
+
+def address() -> str | None:
+    """Where records are sent to; None where there is no Cloud Logging."""
+    if base := os.environ.get("SPOT_LOGGING_URL"):
+        return base
+    return None if os.environ.get("GCE_METADATA_HOST") else LOGGING
+
+
+@contextlib.asynccontextmanager
+async def cloud_log(metadata: MetadataClient, machine: Machine) -> AsyncIterator[CloudLog | None]:
+    """All that is logged inside the block goes to Cloud Logging as well, where there is one: else it is None."""
+    base = address()
+    if base is None:
+        yield None
+        return
+    try:
+        project = await metadata.get("project/project-id")
+    except MetadataError as error:
+        log.warning("cloud_log_away", reason=f"the metadata server does not say which project this is: {error}")
+        yield None
+        return
+    resource = {"project_id": project or "", "zone": machine.zone, "instance_id": machine.instance_id}
+    sender = CloudLog(metadata.get, resource=resource, base=base)
+    with journal.also(sender.add):
+        sending = asyncio.create_task(sender.run())
+        try:
+            yield sender
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+            await sender.close()

@@ -1,0 +1,114 @@
+"""What the agent and the startup script say in the journal: every event, its meaning, its fields.
+
+The journal is an interface: names and fields here are what `journalctl`, log-based metrics and reports rest on. In the
+journal field names are upper-case (`step` is `STEP=`), and each record also has EVENT, MESSAGE (the same for people),
+PRIORITY, RUN_ID, and ATTEMPT once one is claimed. Names that end in `_s` are seconds. `spot events` prints this table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ONE_LINERS = {
+    "everything but the trainer's own output": "journalctl -u spot-agent -t spot-agent",
+    "the trainer's own output": "journalctl -u spot-agent -t spot-trainer",
+    "every notice, and who told": "journalctl -u spot-agent EVENT=notice -o json --output-fields=SOURCE,CAUSE,MESSAGE",
+    "was every window enough?": "journalctl -u spot-agent EVENT=window_used -o json --output-fields=LEFT_S,STEPS_LOST",
+    "what the last boot saw at its end": "journalctl -u spot-agent -b -1 -n 50",
+    "how long saves take": "journalctl -u spot-agent EVENT=committed -o json --output-fields=STEP,COPY_S,DURABLE_S",
+    "why it stopped": "journalctl -u spot-agent EVENT=gave_up -o cat",
+    "what takes the boot its time": "journalctl EVENT=boot_stage -o json --output-fields=STAGE,DURATION_MS",
+    "warnings and errors only": "journalctl -u spot-agent -p warning -t spot-agent",
+}
+"""Questions, and the command on the VM that answers each. Two fields given are both wanted; one twice: either."""
+
+
+@dataclass(frozen=True)
+class EventDoc:
+    """`fields`: all that the event can carry besides those that each record has."""
+
+    meaning: str
+    fields: tuple[str, ...] = ()
+
+
+def _doc(meaning: str, fields: str = "") -> EventDoc:
+    return EventDoc(meaning, tuple(fields.split()))
+
+
+EVENTS: dict[str, EventDoc] = {
+    # The agent
+    "agent_started": _doc("the agent is up and knows its run, VM and bucket", "run_id vm bucket pid health_port"),
+    "gave_up": _doc("the run can't go on by itself; error says why and what to do", "error"),
+    "complete": _doc("the run is finished, now (result: where) or before (why)", "step result why"),
+    "group_resized": _doc("the run is over: the instance group was asked for so many VMs", "group size"),
+    "group_not_resized": _doc("that failed; by_hand is the command that does it", "group size error by_hand"),
+    "handover": _doc("this agent makes way for a newer version; the trainer goes on", "step message"),
+    "handover_refused": _doc("not now: a notice has come", "message"),
+    "library": _doc("a warning of a library that the agent uses", "logger message exc_info"),
+    "cloud_log_away": _doc("Cloud Logging does not take the journal; what it misses is sent later", "reason"),
+    "cloud_log_back": _doc("it takes the journal again", "seconds"),
+    # Notices and the window
+    "notice": _doc(
+        "this VM, or the run on it, is about to stop; source: metadata, logind, sigterm, maintenance",
+        "source cause detail",
+    ),
+    "window": _doc(
+        "the window is open: seconds until the power cut, and of those before ACPI", "deadline_s warning_s step"
+    ),
+    "training_on": _doc("the first save is safe and there is time for more steps", "for_s step"),
+    "not_staged": _doc("the trainer did not hand its state over in the window", "step why"),
+    "not_committed": _doc("a staged state did not get into the bucket in the window", "step committed why"),
+    "window_used": _doc(
+        "the window is over: what is safe, what is lost, how much time was left, when each phase was done",
+        "kind step_committed steps_lost left_s save_requested_s staged_s last_byte_s committed_s trainer_gone_s "
+        "last_save_requested_s last_staged_s last_last_byte_s last_committed_s",
+    ),
+    "shutdown_cancelled": _doc("logind cancelled the shutdown", "message"),
+    "inhibitor_lost": _doc("logind no longer waits for the agent at a shutdown; SIGTERM remains", "reason"),
+    "logind_absent": _doc("no logind here: metadata server and SIGTERM alone", "reason message"),
+    "logind_lost": _doc("the system bus is gone: metadata server and SIGTERM alone", "reason message"),
+    "metadata_absent": _doc("not on Google Compute Engine: no notices from there", "reason message"),
+    "metadata_away": _doc("the metadata server does not answer; asked again", "path reason"),
+    "metadata_back": _doc("it answers again", "path seconds"),
+    "machine_unknown": _doc("it does not say which VM this is: nothing goes to Cloud Logging", "reason"),
+    # The trainer's life
+    "trainer_started": _doc("a new attempt began", "pid attempt command"),
+    "trainer_adopted": _doc("a restarted agent found its trainer alive and goes on with it", "pid attempt"),
+    "trainer_output": _doc("a line that the trainer printed; SYSLOG_IDENTIFIER=spot-trainer", "message"),
+    "trainer_ended": _doc("the trainer ended, and what is done about it", "cause step restart pause_s"),
+    "trainer_refused": _doc("a trainer of another run, attempt or version asked for state", "why"),
+    "connection_failed": _doc("the trainer's connection broke; it connects again", "error"),
+    "protocol_error": _doc("the trainer said what makes no sense", "error"),
+    "scope_refused": _doc("systemd gave the trainer no scope: it dies if the agent dies", "scope reason message"),
+    "trainer_not_gone": _doc("the kernel still clears a killed trainer away; the agent goes on without it", "pid why"),
+    "incident": _doc("the trainer ended by itself: crash, out_of_memory, hang", "kind step steps_lost detail"),
+    "fetched": _doc("what the trainer will restore is in memory; source: bucket or memory", "step source bytes"),
+    "restored": _doc("the trainer has its state back; copy_s: seconds that took", "step copy_s"),
+    "resumed": _doc(
+        "the first step after a start: what it started from, what the interruption cost, when each phase was done",
+        "attempt vm at_utc source step passed_over phases_s saved_utc lost_s",
+    ),
+    # Saving
+    "committed": _doc(
+        "a checkpoint is whole in the bucket; copy_s: training waited; durable_s: staged to committed",
+        "step attempt bytes copy_s durable_s reason",
+    ),
+    "save_declined": _doc("the trainer could not save just then; the next save is due as usual", "step reason why"),
+    "save_failed": _doc("a save did not get into the bucket", "step reason error"),
+    "folder_not_saved": _doc("a program's checkpoint folder could not be read", "folder error"),
+    "folder_not_still": _doc("a program went on writing its checkpoint folder: not saved", "folder waited_s"),
+    "milestone": _doc("a checkpoint is kept for good", "step folder"),
+    "retired": _doc("old checkpoints were deleted", "objects"),
+    "housekeeping_failed": _doc("old checkpoints could not be deleted, or a milestone not kept", "error"),
+    "metrics_kept": _doc("metrics lines could not be stored yet; kept for later", "name why"),
+    "record_not_stored": _doc("an incident's record did not get into the bucket; here it is", "error record"),
+    # Restoring
+    "checkpoint_bad": _doc("a checkpoint did not verify; the next older one is tried", "step folder error"),
+    "restore_waits": _doc("the bucket is away; asked again until the deadline", "error left_s"),
+    # The VM's way up: infra/stacks/fleet/runtime/startup.sh
+    "boot_stage": _doc("a stage of the startup script is over; outcome: ok, failed", "stage duration_ms outcome"),
+    "boot_ready": _doc("the startup script is done; uptime_ms: since the kernel started", "duration_ms uptime_ms"),
+    "boot_failed": _doc("the VM can't train; stage says where it stopped", "stage"),
+    "disk_left_alone": _doc("a disk was not used as scratch, and why", "disk"),
+    "bundle_refused": _doc("the bundle is not what its name says"),
+}

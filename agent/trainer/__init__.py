@@ -1,0 +1,1 @@
+"""One life of one trainer, whoever wrote it."""

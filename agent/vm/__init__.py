@@ -1,0 +1,1 @@
+"""The machine: systemd, and the instance group that it belongs to."""

@@ -1,0 +1,1 @@
+"""The cloud: what Terraform builds from a run file."""

@@ -1,0 +1,454 @@
+"""From staged to committed: whatever the trainer does meanwhile, and whoever else trains this run."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from spot_training.protocol.arena import Arena
+from spot_training.protocol.messages import ProtocolError, Staged
+from structlog.testing import capture_logs
+
+from agent.checkpoint.bucket import Checkpoints
+from agent.checkpoint.line import claim_attempt
+from agent.checkpoint.manifest import ROLLING, folder_name
+from agent.checkpoint.saver import Superseded
+from agent.store import Unavailable, open_store
+from infra.local.bucket import RunRecords
+from tests.agent.checkpoint.saving import PART, PATIENCE_S, RUN, SIZE, arena_files, content, line, newest, saving
+from tests.agent.stores import Watched
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
+    monkeypatch.setattr("agent.checkpoint.drain.MIN_PART", PART)
+    monkeypatch.setattr("agent.checkpoint.drain.MAX_PART", PART)
+    return Watched(open_store(f"file://{tmp_path}"))
+
+
+class Gate:
+    """Holds operations on names that contain `name` until it is opened."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._open = threading.Event()
+        self.reached = threading.Event()
+
+    def __call__(self, operation: str, name: str) -> None:
+        if self._name in name and operation == "create":
+            self.reached.set()
+            assert self._open.wait(PATIENCE_S)
+
+    def open(self) -> None:
+        self._open.set()
+
+    async def wait(self) -> None:
+        assert await asyncio.to_thread(self.reached.wait, PATIENCE_S)
+
+
+def play(scenario: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(asyncio.wait_for(scenario(), 4 * PATIENCE_S))
+
+
+def test_a_staged_snapshot_is_committed_and_the_trainer_hears_of_it(store: Watched) -> None:
+    async def scenario() -> None:
+        heard: list[tuple[int, Staged]] = []
+
+        async def on_commit(index: int, staged: Staged) -> None:
+            heard.append((index, staged))
+
+        async with saving(store) as toy:
+            toy.saver.on_commit = on_commit
+            staged = await toy.stage(4, arena=1, reason="emergency")
+            assert toy.saver.slots[1].busy
+            assert await toy.saver.wait_committed(step=4, timeout=PATIENCE_S)
+            await toy.saver.settle(timeout=PATIENCE_S)
+            assert heard == [(1, staged)]
+            assert not toy.saver.slots[1].busy
+            commit = toy.saver.last_commit
+            assert commit
+            assert (commit.step, commit.reason, commit.size) == (4, "emergency", SIZE)
+            assert commit.staged_at <= commit.last_byte_at <= commit.committed_at
+            assert toy.saver.expected_save_s() == commit.copy_s + commit.committed_at - commit.staged_at
+
+    play(scenario)
+    assert newest(store) == (4, 1)
+    (entry,) = Checkpoints(store, RUN).entries(timeout=PATIENCE_S)
+    manifest = Checkpoints(store, RUN).read(entry, timeout=PATIENCE_S)
+    assert (manifest.reason, manifest.state, manifest.layout, manifest.world_size) == (
+        "emergency", {"step": 4}, "safetensors", 1,
+    )  # fmt: skip
+
+
+def test_in_a_window_parts_are_in_the_bucket_before_the_snapshot_is_whole(store: Watched) -> None:
+    arrived = threading.Event()
+    store.after = lambda operation, name: arrived.set() if "part-00000" in name else None
+
+    async def scenario() -> None:
+        async with saving(store) as toy:
+            toy.saver.urge(time.monotonic() + 60)
+            toy.arenas[0].view[:] = content(4)
+            toy.saver.staging(0, 4, PART + 1)
+            assert await asyncio.to_thread(arrived.wait, PATIENCE_S)
+            assert toy.saver.staged_step == 0
+            await toy.saver.staged(toy.staged(4))
+            assert await toy.saver.wait_committed(step=4, timeout=PATIENCE_S)
+
+    play(scenario)
+    assert newest(store) == (4, 1)
+
+
+def test_every_line_is_in_the_bucket_once_however_two_saves_overlap(store: Watched) -> None:
+    gate = Gate(f"{folder_name(4, 1)}/part-00001")
+
+    async def scenario() -> None:
+        async with saving(store) as toy:
+            toy.saver.uploader.connections = toy.saver.uploader.background = 2
+            store.before = gate
+            toy.log(0, 4)
+            await toy.stage(4, 0)
+            await gate.wait()
+            toy.log(4, 8)
+            await toy.stage(8, 1, "emergency")
+            toy.log(8, 10)
+            if await toy.saver.wait_committed(step=8, timeout=PATIENCE_S):
+                gate.open()
+            await toy.saver.settle(timeout=PATIENCE_S)
+            assert toy.saver.committed_step == 8
+            await toy.save(10, 1)
+
+    play(scenario)
+    raw = [
+        json.loads(text)
+        for name in sorted(store.names("metrics/"))
+        for text in store.read(name, timeout=5).splitlines()
+    ]
+    assert raw == [line(step) for step in range(10)]
+    assert {entry.step for entry in Checkpoints(store, RUN).entries(timeout=5)} == {8, 10}
+
+
+def test_a_trainer_that_starts_again_from_memory_loses_no_line_and_repeats_none(store: Watched) -> None:
+    gate = Gate("part-00001")
+
+    async def scenario() -> None:
+        async with saving(store) as toy:
+            toy.log(0, 4)
+            await toy.save(4)
+            store.before = gate
+            toy.log(4, 8)
+            await toy.stage(8, 1)
+            toy.log(8, 11)  # trained on, and crashed
+            await gate.wait()
+            await toy.saver.give_up_unstaged("the trainer ended")
+            snapshot = toy.saver.newest_in_memory()
+            assert snapshot
+            assert (snapshot[0], snapshot[1].step) == (1, 8)
+            second = claim_attempt(store, claimant="us", facts={}, timeout=5)
+            toy.saver.begin_attempt(second, 8)
+            gate.open()
+            toy.log(8, 12)
+            assert await toy.saver.wait_committed(step=8, timeout=PATIENCE_S), "our own next attempt is no rival"
+            await toy.save(12, 0)
+
+    play(scenario)
+    assert newest(store) == (12, 2)
+    assert RunRecords(store).metrics() == [line(step) for step in range(12)]
+    names = {name.partition("/")[2] for name in store.names("metrics/")}
+    assert names == {f"{a:012d}-{b:012d}-{at:05d}.jsonl" for a, b, at in ((0, 3, 1), (4, 7, 1), (8, 11, 2))}
+
+
+def test_a_superseded_saver_commits_nothing_and_says_why(store: Watched) -> None:
+    async def scenario() -> None:
+        failures: list[Exception] = []
+
+        async def on_failure(index: int, staged: Staged, error: Exception) -> None:
+            failures.append(error)
+
+        async with saving(store, claimant="old VM") as toy:
+            toy.saver.on_failure = on_failure
+            toy.log(0, 4)
+            await toy.stage(4)
+            assert await toy.saver.wait_committed(step=4, timeout=PATIENCE_S)
+            await toy.saver.settle(timeout=PATIENCE_S)
+            assert claim_attempt(store, claimant="new VM", facts={}, timeout=5) == 2
+            before = {name for name in store.names() if "part-" not in name}
+            toy.log(4, 8)
+            await toy.save(8, 1)
+            assert {name for name in store.names() if "part-" not in name} == before
+            assert [type(error) for error in failures] == [Superseded]
+            assert "attempt 2 of this run has started elsewhere" in str(failures[0])
+            assert (toy.saver.committed_step, toy.saver.staged_step) == (4, 4)
+
+    play(scenario)
+
+
+def test_an_outage_between_the_last_byte_and_the_manifest_is_ridden_out(
+    store: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.checkpoint.saver._CALL_TIMEOUT_S", 0.05)
+    tries: dict[str, int] = {}
+
+    def outage(operation: str, name: str) -> None:
+        kind = name.partition("/")[0] if "part-" not in name else "part"
+        tries[kind] = tries.get(kind, 0) + 1
+        if kind in ("attempts", "metrics", "rolling") and tries[kind] <= 3:
+            raise Unavailable("no answer")
+
+    async def scenario() -> None:
+        async with saving(store, attempt=1) as toy:
+            toy.log(0, 4)
+            store.before = outage
+            await toy.save(4)
+            store.before = lambda operation, name: None
+
+    play(scenario)
+    assert newest(store) == (4, 1)
+    assert {kind: count for kind, count in tries.items() if count > 3}.keys() >= {"attempts", "metrics", "rolling"}
+
+
+def test_an_outage_that_lasts_past_the_window_ends_the_save_not_the_agent(store: Watched) -> None:
+    def outage(operation: str, name: str) -> None:
+        if name.endswith("manifest.json") and operation == "create":
+            raise Unavailable("no answer")
+
+    async def scenario() -> None:
+        failed = asyncio.Event()
+
+        async def on_failure(index: int, staged: Staged, error: Exception) -> None:
+            assert isinstance(error, Unavailable)
+            failed.set()
+
+        async with saving(store) as toy:
+            toy.saver.on_failure = on_failure
+            store.before = outage
+            await toy.stage(4)
+            toy.saver.urge(time.monotonic() + 0.05)  # in the middle of it all
+            await asyncio.wait_for(failed.wait(), PATIENCE_S)
+            assert not await toy.saver.wait_committed(step=4, timeout=0.0)
+            assert toy.saver.staged_step == 0
+            store.before = lambda operation, name: None
+            toy.saver.urge(None)
+            await toy.save(4)  # the same boundary once more
+            assert toy.saver.committed_step == 4
+
+    play(scenario)
+    assert newest(store) == (4, 1)
+
+
+def test_a_snapshot_that_was_lost_on_its_way_is_sent_again_when_a_trainer_starts_from_it(store: Watched) -> None:
+    def outage(operation: str, name: str) -> None:
+        raise Unavailable("no answer")
+
+    async def scenario() -> None:
+        async with saving(store) as toy:
+            toy.log(0, 4)
+            store.before = outage
+            toy.saver.urge(time.monotonic())
+            await toy.save(4)
+            store.before = lambda operation, name: None
+            toy.saver.urge(None)
+            assert toy.saver.committed_step == 0
+            snapshot = toy.saver.newest_in_memory()
+            assert snapshot
+            toy.saver.begin_attempt(claim_attempt(store, claimant="us", facts={}, timeout=5), 4)
+            await toy.saver.drain_again(snapshot[1])
+            assert toy.saver.slots[0].busy
+            assert await toy.saver.wait_committed(step=4, timeout=PATIENCE_S)
+            await toy.saver.drain_again(snapshot[1])
+            assert not toy.saver.slots[0].busy, "it is there"
+
+    play(scenario)
+    assert newest(store) == (4, 2)
+    assert RunRecords(store).metrics() == [line(step) for step in range(4)]
+
+
+def test_a_drain_whose_arena_is_out_of_use_is_neither_retired_nor_leaked(store: Watched) -> None:
+    gate = Gate("part-00001")
+    retired = threading.Event()
+    store.after = lambda operation, name: retired.set() if operation == "delete" and folder_name(4, 1) in name else None
+
+    async def scenario() -> None:
+        async with saving(store, keep=1) as toy:
+            toy.saver.uploader.connections = toy.saver.uploader.background = 2
+            await toy.save(4)
+            before = arena_files()
+            store.before = gate
+            await toy.stage(8)
+            await gate.wait()
+            toy.arenas = [Arena.create(SIZE), Arena.create(SIZE)]  # the state has grown, say
+            toy.saver.share(0, toy.arenas)
+            toy.saver.begin_attempt(claim_attempt(store, claimant="us", facts={}, timeout=5), 8)
+            store.before = lambda operation, name: None
+            await toy.stage(9, 1)
+            assert await toy.saver.wait_committed(step=9, timeout=PATIENCE_S)
+            assert await asyncio.to_thread(retired.wait, PATIENCE_S)
+            assert f"{ROLLING}{folder_name(8, 1)}/part-00000.bin" in store.names()
+            gate.open()
+            await toy.saver.settle(timeout=PATIENCE_S)
+            assert arena_files() == before
+            entries = Checkpoints(store, RUN).entries(timeout=5)
+            for entry in entries:
+                for name in Checkpoints(store, RUN).read(entry, timeout=5).part_names():
+                    store.read(name, timeout=5)
+
+    play(scenario)
+    assert newest(store) == (9, 2)
+
+
+def test_an_arena_out_of_use_is_still_hurried_in_a_window(store: Watched) -> None:
+    gate = Gate("part-00001")
+
+    async def scenario() -> None:
+        async with saving(store) as toy:
+            store.before = gate
+            await toy.stage(4)
+            await gate.wait()
+            drain = toy.saver.slots[0].drain
+            assert drain
+            toy.saver.share(0, [])
+            toy.saver.urge(time.monotonic() + 60)
+            assert drain.urgent
+            gate.open()
+            assert await toy.saver.wait_committed(step=4, timeout=PATIENCE_S)
+
+    play(scenario)
+
+
+def test_what_is_said_twice_is_committed_once(store: Watched) -> None:
+    """A trainer that finds a restarted agent says again what the last one may not have heard."""
+
+    async def scenario() -> None:
+        heard: list[int] = []
+
+        async def on_commit(index: int, staged: Staged) -> None:
+            heard.append(staged.step)
+
+        async with saving(store) as toy:
+            toy.saver.on_commit = on_commit
+            staged = await toy.stage(4)
+            await toy.saver.staged(staged)
+            await toy.saver.settle(timeout=PATIENCE_S)
+            await toy.saver.staged(staged)
+            assert not toy.saver.slots[0].busy
+            assert heard == [4]
+
+    play(scenario)
+
+
+def test_a_trainer_killed_while_it_stages_leaves_the_snapshot_before_it(store: Watched) -> None:
+    async def scenario() -> None:
+        async with saving(store) as toy:
+            await toy.save(4, 0)
+            await toy.save(8, 1)
+            toy.saver.staging(0, 12, 0)
+            assert toy.saver.slots[0].busy
+            await toy.saver.give_up_unstaged("the trainer ended while it was staging")
+            assert not toy.saver.slots[0].busy
+            snapshot = toy.saver.newest_in_memory()
+            assert snapshot
+            assert (snapshot[0], snapshot[1].step) == (1, 8)
+            toy.saver.staging(1, 12, 0)
+            await toy.saver.give_up_unstaged("and again")
+            assert toy.saver.newest_in_memory() is None, "neither arena is what it was"
+
+    play(scenario)
+    assert newest(store) == (8, 1)
+
+
+@pytest.mark.parametrize("index", [2, -1])
+def test_staging_into_an_arena_that_nobody_shared_is_a_protocol_error(store: Watched, index: int) -> None:
+    async def scenario() -> None:
+        async with saving(store) as toy:
+            with pytest.raises(ProtocolError, match=f"arena {index} of 2"):
+                toy.saver.staging(index, 4, 0)
+
+    play(scenario)
+
+
+def test_staging_into_an_arena_that_still_drains_is_a_protocol_error(store: Watched) -> None:
+    gate = Gate("part-00001")
+
+    async def scenario() -> None:
+        async with saving(store) as toy:
+            store.before = gate
+            await toy.stage(4)
+            with pytest.raises(ProtocolError, match="where step 4 still drains"):
+                toy.saver.staging(0, 8, 0)
+            gate.open()
+
+    play(scenario)
+    assert newest(store) == (4, 1)
+
+
+def test_a_fetched_checkpoint_takes_the_place_of_arenas_that_hold_nothing(store: Watched) -> None:
+    async def scenario() -> None:
+        before = arena_files()
+        async with saving(store) as toy:
+            fetched = Arena.create(SIZE)
+            toy.saver.hold(fetched, toy.staged(4))
+            assert [slot.arena for slot in toy.saver.slots] == [fetched]
+            assert arena_files() == before + 2, "its descriptor and its map's"
+            assert toy.saver.newest_in_memory() == (0, toy.staged(4))
+
+    play(scenario)
+
+
+def test_in_a_window_nothing_is_copied_or_deleted(store: Watched) -> None:
+    async def scenario() -> None:
+        async with saving(store, keep=1) as toy:
+            await toy.save(4)
+            toy.saver.urge(time.monotonic() + 60)
+            await toy.save(8, 1, "milestone")
+            assert not {operation for operation, _ in store.operations} & {"copy", "delete"}
+            toy.saver.urge(None)
+            await toy.save(12)
+            assert {operation for operation, _ in store.operations} >= {"copy", "delete"}
+
+    play(scenario)
+    kept = [(entry.step, entry.rolling) for entry in Checkpoints(store, RUN).entries(timeout=5)]
+    assert kept == [(12, True), (8, False)]
+
+
+def test_housekeeping_that_fails_is_said_and_nothing_else(store: Watched) -> None:
+    def trouble(operation: str, name: str) -> None:
+        if operation == "list" and name == ROLLING:
+            raise RuntimeError("a bug")
+
+    async def scenario() -> None:
+        async with saving(store) as toy:
+            store.before = trouble
+            await toy.save(4)
+            await toy.save(8, 1)
+            assert toy.saver.committed_step == 8
+
+    with capture_logs() as said:
+        play(scenario)
+    assert [event["event"] for event in said] == ["committed", "housekeeping_failed"] * 2
+
+
+def test_waiting_for_a_commit_ends_at_its_timeout(store: Watched) -> None:
+    async def scenario() -> None:
+        async with saving(store) as toy:
+            assert not await toy.saver.wait_committed(step=1, timeout=0.0)
+            assert not await toy.saver.wait_staged(past=0, timeout=0.0)
+            await toy.stage(4)
+            assert await toy.saver.wait_staged(past=0, timeout=PATIENCE_S)
+
+    play(scenario)
+
+
+def test_a_folder_is_told_from_tensors_by_its_manifest(store: Watched) -> None:
+    async def scenario() -> None:
+        async with saving(store) as toy:
+            toy.arenas[0].view[:] = content(4)
+            await toy.saver.staged(Staged(0, 4, SIZE, {"step": 4, "files": []}, "cadence", 0.0))
+            assert await toy.saver.wait_committed(step=4, timeout=PATIENCE_S)
+
+    play(scenario)
+    (entry,) = Checkpoints(store, RUN).entries(timeout=5)
+    assert Checkpoints(store, RUN).read(entry, timeout=5).layout == "folder"

@@ -1,0 +1,118 @@
+"""A real agent between a trainer and a bucket that take as long as a test says, on a clock that jumps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from spot_training.protocol.messages import SaveAnswer
+
+from agent.checkpoint.bucket import Checkpoints
+from agent.checkpoint.drain import Uploader
+from agent.checkpoint.saver import Commit, Saver
+from agent.config import load_run
+from agent.notices import Notice, Notices
+from agent.run.daemon import Agent
+from agent.run.watch import watch_notices
+from agent.store import open_store
+from agent.telemetry.health import Health
+from agent.trainer.process import Exit
+
+RUN = """
+run_id: run
+model: {config: {model_type: qwen3}}
+data: {source: stdlib, tokenizer: {train_vocab_size: 512}}
+training: {global_batch: 8, micro_batch: 8, max_steps: 100}
+checkpoint: {bucket: "gs://demo/runs"}
+supervision: {stop_grace: "5 s"}
+"""
+NOTICE = Notice("metadata", "preempted", 1000.0)
+NEVER = 1e9
+
+
+@dataclass
+class Machine:
+    """A trainer and a bucket that take as long as a test says, on the loop's own clock. Times are since the notice."""
+
+    agent: Agent
+    copy_s: float = 1.0
+    durable_s: float = 3.0
+    die_s: float = 0.5
+    """From SIGTERM or SIGKILL to its end."""
+    heeds_sigterm: bool = True
+    happened: list[tuple[float, str]] = field(default_factory=list)
+    waits: list[tuple[float, float]] = field(default_factory=list)
+    """When a wait began, and how long it might have taken."""
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    running: bool = True
+    pid: int = 4711
+    _commits: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def now(self) -> float:
+        return round(self.agent.clock() - NOTICE.at, 3)
+
+    def note(self, what: str) -> None:
+        self.happened.append((self.now(), what))
+
+    async def save(self, reason: str, *, deadline: float | None, timeout: float, hold: bool = False) -> SaveAnswer:
+        self.note(f"{reason}{', the last' if hold else ''}")
+        self.waits.append((self.now(), timeout))
+        self.asked.append({"deadline": deadline, "urgent": self.agent.saver.urgent_deadline})
+        try:
+            await asyncio.wait_for(asyncio.sleep(self.copy_s), timeout)
+        except TimeoutError:
+            return "none"
+        self.stage(self.agent.step)
+        return "staged"
+
+    def stage(self, step: int) -> None:
+        self.agent.saver.staged_step = step
+        self._commits.append(asyncio.create_task(self._commit(step, self.agent.clock())))
+
+    async def _commit(self, step: int, staged_at: float) -> None:
+        await asyncio.sleep(self.durable_s)
+        saver, now = self.agent.saver, self.agent.clock()
+        saver.committed_step = step
+        saver.last_commit = Commit(step, "emergency", 100, staged_at, now, now, self.copy_s)
+        self.note(f"committed {step}")
+        await saver._notify()
+
+    async def stop(self, *, grace: float, patience: float) -> Exit:
+        self.note("SIGTERM")
+        self.waits.append((self.now(), grace + patience))
+        if not self.heeds_sigterm or self.die_s > grace:
+            await asyncio.sleep(grace)
+            self.note("SIGKILL")
+            if self.die_s > patience:
+                await asyncio.sleep(patience)
+                raise TimeoutError
+        await asyncio.sleep(self.die_s)
+        self.running = False
+        return Exit(0, self.agent.clock())
+
+
+@asynccontextmanager
+async def machine(folder: Path, *, warning_s: float = 0.0, **changes: Any) -> AsyncIterator[Machine]:
+    """An agent whose trainer has done 7 steps, 4 of which are safe, and the machine around it."""
+    run_file = folder / "run.yaml"
+    run_file.write_text(RUN)
+    clock = asyncio.get_running_loop().time
+    store = open_store(f"file://{folder}/bucket")
+    saver = Saver(Checkpoints(store, "run"), Uploader(store, connections=1), 2, attempt=1, committed_step=4)
+    saver.staged_step = 4
+    agent = Agent(load_run(run_file), run_file, folder, saver, Notices(clock), Health(), "vm", [], clock=clock, step=7)
+    agent.warning_s = warning_s
+    playing = Machine(agent, **changes)
+    agent.link = agent.trainer = cast(Any, playing)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("agent.telemetry.ledger.time", SimpleNamespace(monotonic=clock))
+        watching = asyncio.create_task(watch_notices(agent))
+        yield playing
+        watching.cancel()
+    saver.uploader.close()

@@ -1,0 +1,214 @@
+"""The window: one clock, opened by the first notice, and nothing that waits past its end."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from agent.checkpoint.saver import Commit
+from agent.notices import Notice
+from agent.run.window import Window, cadence_s
+from agent.trainer.restarts import Cause
+from infra.local.bucket import RunRecords
+from tests.agent.clocks import play
+from tests.agent.run.machine import NEVER, NOTICE, Machine, machine
+
+
+async def give_notice(playing: Machine, *notices: Notice) -> Cause:
+    for notice in notices or (NOTICE,):
+        playing.agent.notices._queue.put_nowait(notice)
+    cause = await asyncio.shield(playing.agent.window_closed)
+    playing.note("over")
+    return cause
+
+
+def record(playing: Machine) -> dict[str, Any]:
+    (found,) = RunRecords(playing.agent.store).records()
+    return found
+
+
+def test_the_first_notice_starts_the_clock_and_all_times_are_on_it() -> None:
+    now = [100.0]
+    window = Window(Notice("sigterm", "operator_stop", 100.0), 0.0, 30.0, clock=lambda: now[0])
+    assert window.deadline == 127.0, "the last tenth is best effort: nothing is planned with it"
+    assert [window.remaining(), window.remaining(until=110.0), window.remaining(until=500.0)] == [27.0, 10.0, 27.0]
+    now[0] = 120.0
+    assert [window.remaining(), window.remaining(until=110.0)] == [7.0, 0.0]
+    now[0] = 1000.0
+    assert window.remaining() == 0.0, "never negative"
+
+
+@pytest.mark.parametrize(
+    ("warning_s", "save_s", "at"), [(120, 4, 112), (120, 59, 2), (120, 60, None), (0, 1, None), (120, 0.01, 119)]
+)
+def test_the_last_save_is_as_late_as_is_safe_or_there_is_none(warning_s: int, save_s: float, at: int | None) -> None:
+    window = Window(Notice("metadata", "preempted", 0.0), warning_s, 30.0, clock=lambda: 0.0)
+    assert window.last_save_at(save_s) == at
+
+
+@pytest.mark.parametrize(("stall_s", "every"), [(0.0, 60.0), (0.5, 169.7), (5.0, 536.7), (1000.0, 1800.0)])
+def test_the_cadence_grows_with_what_a_save_costs_within_bounds(stall_s: float, every: float) -> None:
+    assert cadence_s(stall_s, 8 * 3600.0) == pytest.approx(every, abs=0.1)
+
+
+def test_a_notice_is_saved_for_at_once_and_the_window_ends_when_all_is_safe(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with machine(tmp_path) as playing:
+            assert await give_notice(playing) == "preempted"
+            assert playing.happened == [
+                (0.0, "emergency, the last"), (1.0, "SIGTERM"), (4.0, "committed 7"), (4.0, "over"),
+            ]  # fmt: skip
+            assert playing.asked == [{"deadline": 1027.0, "urgent": 1027.0}]
+            found = record(playing)
+            assert (found["kind"], found["window_s"], found["steps_lost"]) == ("preempted", 27.0, 0)
+            assert found["phases_s"] == {
+                "save_requested": 0.0, "staged": 1.0, "trainer_gone": 1.5, "last_byte": 4.0, "committed": 4.0,
+            }  # fmt: skip
+
+    play(scenario())
+
+
+TROUBLE: dict[str, dict[str, Any]] = {
+    "a trainer that gives no answer": {"copy_s": NEVER},
+    "a trainer that is slow to copy": {"copy_s": 26.5, "heeds_sigterm": False},
+    "a bucket that is too slow": {"durable_s": NEVER},
+    "a trainer that heeds no SIGTERM": {"heeds_sigterm": False},
+    "a trainer that does not even die": {"die_s": NEVER, "durable_s": 20.0},
+    "all of it": {"copy_s": NEVER, "durable_s": NEVER, "die_s": NEVER},
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLE.values(), ids=TROUBLE.keys())
+@pytest.mark.parametrize("warning_s", [0.0, 120.0])
+def test_nothing_waits_past_the_deadline(tmp_path: Path, trouble: dict[str, Any], warning_s: float) -> None:
+    async def scenario() -> None:
+        async with machine(tmp_path, warning_s=warning_s, **trouble) as playing:
+            await give_notice(playing)
+            deadline = warning_s + 27.0
+            assert playing.happened[-1][0] <= deadline + 0.5
+            assert all(began + wait <= deadline + 0.5 for began, wait in playing.waits)
+            assert record(playing)["steps_lost"] == 7 - playing.agent.saver.committed_step
+
+    play(scenario())
+
+
+def test_a_trainer_that_is_slow_to_die_does_not_lose_the_snapshot_it_staged(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with machine(tmp_path, die_s=NEVER, durable_s=20.0) as playing:
+            with capture_logs() as said:
+                assert await give_notice(playing) == "preempted"
+            assert (21.0, "committed 7") in playing.happened
+            assert "trainer_not_gone" in [event["event"] for event in said]
+            found = record(playing)
+            assert found["steps_lost"] == 0
+            assert "trainer_gone" not in found["phases_s"], "it is not, so nobody says so"
+
+    play(scenario())
+
+
+@pytest.mark.parametrize("connected", [True, False])
+def test_what_was_staged_before_is_waited_for_where_the_trainer_gives_no_answer(
+    tmp_path: Path, *, connected: bool
+) -> None:
+    async def scenario() -> None:
+        async with machine(tmp_path, copy_s=NEVER, durable_s=20.0) as playing:
+            playing.stage(6)
+            if not connected:
+                playing.agent.link = None
+            await give_notice(playing)
+            assert (20.0, "committed 6") in playing.happened
+            assert connected or playing.happened[-1] == (20.5, "over"), "and not for what can't come"
+            assert record(playing)["steps_lost"] == 1
+
+    play(scenario())
+
+
+def test_what_does_not_fit_is_said_and_what_was_safe_before_is_what_counts(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with machine(tmp_path, durable_s=NEVER) as playing:
+            with capture_logs() as said:
+                await give_notice(playing)
+            (error,) = [event for event in said if event["event"] == "not_committed"]
+            assert (error["step"], error["committed"], error["log_level"]) == (7, 4, "error")
+            assert playing.happened[-1] == (27.0, "over"), "it tries to the end"
+            assert "committed" not in record(playing)["phases_s"]
+
+    play(scenario())
+
+
+def test_with_a_long_notice_the_first_save_comes_at_once_and_the_last_as_late_as_is_safe(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with machine(tmp_path, warning_s=120.0) as playing:
+            asyncio.get_running_loop().call_later(100.0, setattr, playing.agent, "step", 90)
+            await give_notice(playing)
+            assert playing.happened == [
+                (0.0, "emergency"), (4.0, "committed 7"),  # and training goes on: one save takes 4 s
+                (112.0, "emergency, the last"), (113.0, "SIGTERM"), (116.0, "committed 90"), (116.0, "over"),
+            ]  # fmt: skip
+            found = record(playing)
+            assert (found["step_reached"], found["step_committed"], found["bytes_uploaded"]) == (90, 90, 200)
+            assert (found["phases_s"]["committed"], found["phases_s"]["last_committed"]) == (4.0, 116.0)
+
+    play(scenario())
+
+
+def test_a_machine_that_begins_to_shut_down_early_is_saved_from_at_once(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with machine(tmp_path, warning_s=120.0) as playing:
+            notices = playing.agent.notices
+            asyncio.get_running_loop().call_later(50.0, notices.post, "logind", "operator_stop")
+            await give_notice(playing)
+            assert (50.0, "emergency, the last") in playing.happened
+            assert [asked["deadline"] for asked in playing.asked] == [1147.0, 1077.0]
+            assert record(playing)["later_notices"] == ["logind after 50.000 s"]
+
+    play(scenario())
+
+
+def test_where_two_saves_do_not_fit_the_first_is_the_last(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with machine(tmp_path, warning_s=120.0, durable_s=70.0) as playing:
+            playing.agent.saver.last_commit = Commit(4, "cadence", 100, 0.0, 70.0, 70.0, 1.0)
+            await give_notice(playing)
+            assert [what for _, what in playing.happened] == ["emergency, the last", "SIGTERM", "committed 7", "over"]
+
+    play(scenario())
+
+
+@pytest.mark.parametrize("source", ["sigterm", "logind"])
+def test_only_the_metadata_server_promises_a_warning(tmp_path: Path, source: Any) -> None:
+    async def scenario() -> None:
+        async with machine(tmp_path, warning_s=120.0) as playing:
+            assert await give_notice(playing, Notice(source, "operator_stop", 1000.0)) == "operator_stop"
+            assert playing.asked[0]["deadline"] == 1027.0
+            assert playing.happened[0] == (0.0, "emergency, the last")
+
+    play(scenario())
+
+
+def test_later_notices_are_recorded_and_start_nothing(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with machine(tmp_path) as playing:
+            later = [NOTICE, Notice("logind", "operator_stop", 1000.02)]
+            assert await give_notice(playing, Notice("sigterm", "operator_stop", 1000.0), *later) == "preempted"
+            assert [what for _, what in playing.happened if what.startswith("emergency")] == ["emergency, the last"]
+            found = record(playing)
+            assert (found["source"], found["kind"]) == ("sigterm", "preempted")
+            assert found["later_notices"] == ["metadata after 0.000 s", "logind after 0.020 s"]
+
+    play(scenario())
+
+
+def test_maintenance_that_is_announced_opens_no_window_but_is_saved_for(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with machine(tmp_path) as playing:
+            playing.agent.notices.post("maintenance", "maintenance")
+            await asyncio.sleep(60.0)
+            assert playing.happened == [(0.0, "cadence"), (4.0, "committed 7")]
+            assert not playing.agent.window_open
+
+    play(scenario())

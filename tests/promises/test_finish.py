@@ -1,0 +1,105 @@
+"""A run that is over scales its group to zero, and nothing else does."""
+
+from __future__ import annotations
+
+import signal
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from infra.local.compute import READ, UPDATE, ComputeServer
+from infra.local.fleet import Fleet
+from tests.promises.world import World
+
+pytestmark = pytest.mark.slow
+
+OWN = "projects/p/zones/z/instanceGroupManagers/own"
+NEXT = "projects/p/zones/z/instanceGroupManagers/next"
+
+
+class Groups:
+    """Two groups, and a VM that may resize them."""
+
+    def __init__(self, compute: ComputeServer, tokens: dict[str, str]) -> None:
+        self.compute, self.tokens = compute, tokens
+        self.own = compute.add_group(OWN, target_size=1)
+        self.next = compute.add_group(NEXT, target_size=0)
+
+    def allow(self, *paths: str) -> None:
+        for path in paths:
+            for permission in (READ, UPDATE):
+                self.compute.allow("vm", permission, path)
+
+    def mint(self, _account: str, _lifetime: float) -> str:
+        token = uuid.uuid4().hex
+        self.tokens[token] = "vm"
+        return token
+
+    def join(self, fleet: Fleet) -> None:
+        """Make the fleet's VM a member."""
+        fleet.attributes |= {"spot-group": OWN, "spot-next-group": NEXT, "spot-next-size": "2"}
+        fleet.mint = self.mint
+        fleet.env["SPOT_COMPUTE_URL"] = self.compute.url
+
+
+@pytest.fixture
+def groups() -> Iterator[Groups]:
+    tokens: dict[str, str] = {}
+    with ComputeServer(identify=tokens.get) as compute:
+        yield Groups(compute, tokens)
+
+
+def test_a_complete_run_starts_the_next_stage_and_then_scales_its_own_group_to_zero(
+    world: World, groups: Groups
+) -> None:
+    groups.allow(OWN, NEXT)
+    with world.fleet() as fleet:
+        groups.join(fleet)
+        fleet.boot()
+        assert fleet.wait_off(60.0) == 0
+    assert (groups.own.target_size, groups.next.target_size) == (0, 2)
+    resized = [path.split("?")[0].split("/")[-2] for _, method, path in groups.compute.requests if method == "POST"]
+    assert resized == ["next", "own"]
+
+
+def test_a_run_that_gives_up_scales_its_group_to_zero_after_saying_why_and_starts_nothing(
+    world: World, groups: Groups
+) -> None:
+    groups.allow(OWN, NEXT)
+    with world.fleet(steps=500, crash_limit=1) as fleet:
+        groups.join(fleet)
+        fleet.boot()
+        fleet.wait_event("trainer_started", timeout=30.0)
+        fleet.wait_event("resumed", timeout=30.0)
+        fleet.vm.trainer().send_signal(signal.SIGKILL)
+        assert fleet.wait_off(60.0) == 3
+        names = [event.name for event in fleet.events]
+        assert names.index("gave_up") < names.index("group_resized")
+    assert (groups.own.target_size, groups.next.target_size) == (0, 0)
+
+
+def test_a_preempted_vm_leaves_its_group_as_it_is(world: World, groups: Groups) -> None:
+    groups.allow(OWN, NEXT)
+    with world.fleet(steps=500) as fleet:
+        groups.join(fleet)
+        fleet.boot()
+        fleet.wait_event("resumed", timeout=30.0)
+        fleet.vm.metadata.set("instance/preempted", "TRUE")
+        assert fleet.wait_off(60.0) == 0
+    assert groups.compute.requests == []
+    assert (groups.own.target_size, groups.next.target_size) == (1, 0)
+
+
+def test_a_vm_that_may_not_resize_its_group_says_what_to_do_by_hand(world: World, groups: Groups) -> None:
+    with world.fleet() as fleet:
+        groups.join(fleet)
+        fleet.boot()
+        assert fleet.wait_off(60.0) == 0, "the run is complete all the same"
+        told = [event.values for event in fleet.events if event.name == "group_not_resized"]
+    assert [line["by_hand"] for line in told] == [
+        "gcloud compute instance-groups managed resize next --size=2 --zone=z --project=p",
+        "gcloud compute instance-groups managed resize own --size=0 --zone=z --project=p",
+    ]
+    assert all("compute.instanceGroupManagers.update" in line["error"] for line in told)
+    assert not any(token in str(told) for token in groups.tokens)

@@ -1,0 +1,236 @@
+"""Whatever dies, the run goes on from where it was safe, and says what happened."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from typing import Any
+
+import pytest
+
+from agent.checkpoint.bucket import Checkpoints
+from infra.local.bucket import RunRecords
+from tests.promises.world import World, incidents, wait_for_file
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_save_starts_in_the_middle_of_a_20_s_step_and_makes_a_5_s_window(
+    world: World, reference: dict[str, Any]
+) -> None:
+    with world.fleet(env={"TOY_PAUSE": "backward:6:20"}, window="5 s") as fleet:
+        vm = fleet.boot()
+        wait_for_file(fleet, vm.disk / "in-backward-6")
+        fleet.preempt(shutdown_s=5.0)
+        fleet.env["TOY_PAUSE"] = ""
+        fleet.recreate()
+        assert fleet.wait_event("fetched", timeout=30).values["step"] == 6
+        assert world.finish(fleet) == reference
+        (incident,) = incidents(fleet, world.store(fleet))
+        assert incident["steps_lost"] == 0
+        assert incident["phases_s"]["committed"] < 5.0
+
+
+def test_a_long_notice_is_used_to_the_end_and_loses_nothing(world: World) -> None:
+    with world.fleet(env={"TOY_STEP_S": "0.1"}, steps=1000, every="5 steps") as fleet:
+        fleet.attributes["spot-notice"] = "6 s"
+        fleet.boot()
+        fleet.wait_event("committed", timeout=30)  # from here on the agent knows what a save takes
+        fleet.preempt(warning_s=6.0)
+        used = fleet.wait_event("window_used", timeout=5).values
+        (incident,) = incidents(fleet, world.store(fleet))
+        assert incident["steps_lost"] == 0
+        assert incident["phases_s"].get("committed", 0.0) < 2.0, "the first save comes at once"
+        assert incident["phases_s"]["last_save_requested"] > 3.0, "training went on"
+        assert incident["phases_s"]["last_committed"] < 6.0, "and ended before the machine began to shut down"
+        fleet.attributes.clear()
+        fleet.recreate()
+        assert fleet.wait_event("fetched", timeout=30).values["step"] == used["step_committed"]
+
+
+def test_an_outage_of_the_bucket_in_the_window_is_ridden_out(world: World, reference: dict[str, Any]) -> None:
+    with world.fleet(env={"TOY_PAUSE": "forward:6:1"}) as fleet:
+        vm = fleet.boot()
+        wait_for_file(fleet, vm.disk / "in-forward-6")
+        world.storage.outage(seconds=3.0)
+        fleet.preempt()
+        fleet.recreate()
+        assert fleet.wait_event("fetched", timeout=30).values["step"] == 6
+        assert world.finish(fleet) == reference
+
+
+def test_an_agent_that_is_killed_neither_stops_the_trainer_nor_loses_a_line(
+    world: World, reference: dict[str, Any]
+) -> None:
+    with world.fleet(env={"TOY_PAUSE": "forward:6:3"}) as fleet:
+        vm = fleet.boot()
+        wait_for_file(fleet, vm.disk / "in-forward-6")
+        trainer = vm.trainer().pid
+        vm.process.send_signal(signal.SIGKILL)
+        fleet.restart_agent()
+        assert fleet.wait_event("trainer_adopted", timeout=30).values["pid"] == trainer
+        outcome = world.finish(fleet)
+        assert outcome["lines"] == reference["lines"]
+        assert outcome == reference
+
+
+def test_an_agent_that_is_killed_while_draining_commits_the_snapshot_after_all(world: World) -> None:
+    with world.fleet(env={"TOY_PAUSE": "forward:6:8"}) as fleet:
+        world.storage.fault("stall", action="create", name="part-", seconds=2.0)
+        vm = fleet.boot()
+        wait_for_file(fleet, vm.disk / "in-forward-6")
+        assert not any(event.name == "committed" for event in fleet.events)
+        vm.process.send_signal(signal.SIGKILL)
+        fleet.restart_agent()
+        assert fleet.wait_event("committed", timeout=30).values["step"] == 4
+
+
+def test_a_trainer_killed_while_its_snapshot_drains_does_not_lose_it(world: World, reference: dict[str, Any]) -> None:
+    with world.fleet(env={"TOY_PAUSE": "forward:5:8"}) as fleet:
+        world.storage.fault("stall", action="create", name="part-", seconds=2.0)
+        vm = fleet.boot()
+        wait_for_file(fleet, vm.disk / "in-forward-5")
+        vm.trainer().send_signal(signal.SIGKILL)
+        resumed = fleet.wait_event("fetched", timeout=30)
+        assert (resumed.values["source"], resumed.values["step"]) == ("memory", 4)
+        assert world.finish(fleet) == reference
+
+
+@pytest.mark.parametrize("name", ["part-", "manifest.json", "metrics/"])
+def test_a_power_cut_at_any_point_of_the_commit_leaves_a_whole_checkpoint_or_none(
+    world: World, reference: dict[str, Any], name: str
+) -> None:
+    with world.fleet(env={"TOY_PAUSE": "forward:8:5"}) as fleet:
+        fleet.boot()
+        fleet.wait_event("committed", timeout=30)
+        world.storage.fault("stall", action="create", name=name, seconds=30.0, count=None)
+        wait_for_file(fleet, fleet.vm.disk / "in-forward-8")
+        time.sleep(0.3)  # the save of step 8 is on its way, and stuck
+        fleet.cut_power()
+        world.storage.clear()
+        entries = Checkpoints(world.store(fleet), fleet.name).entries(timeout=10.0)
+        assert [entry.step for entry in entries] == [4]
+        fleet.env["TOY_PAUSE"] = ""
+        fleet.recreate()
+        assert world.finish(fleet) == reference
+
+
+def test_a_resume_says_what_the_interruption_cost_the_vm_s_absence_included(world: World) -> None:
+    with world.fleet(env={"TOY_PAUSE": "forward:6:5"}) as fleet:
+        vm = fleet.boot()
+        wait_for_file(fleet, vm.disk / "in-forward-6")
+        fleet.wait_event("committed", timeout=30)
+        fleet.cut_power()
+        gone = time.monotonic()
+        fleet.env["TOY_PAUSE"] = ""
+        time.sleep(1.5)
+        fleet.recreate()
+        resumed = fleet.wait_event("resumed", timeout=30, since=fleet.vm.started).values
+        assert resumed["source"] == "bucket"
+        assert time.monotonic() - gone + 10.0 > resumed["lost_s"] > 1.5 + resumed["phases_s"]["first_step"]
+
+
+def test_a_power_cut_while_restoring_changes_nothing(world: World, reference: dict[str, Any]) -> None:
+    with world.fleet(env={"TOY_PAUSE": "forward:6:5"}) as fleet:
+        vm = fleet.boot()
+        wait_for_file(fleet, vm.disk / "in-forward-6")
+        fleet.cut_power()
+        world.storage.fault("stall", action="get", name="part-", seconds=30.0)
+        fleet.recreate()
+        fleet.wait_event("trainer_started", timeout=30, since=fleet.vm.started)
+        time.sleep(1.0)
+        fleet.cut_power()
+        world.storage.clear()
+        fleet.env["TOY_PAUSE"] = ""
+        fleet.recreate()
+        assert world.finish(fleet) == reference
+
+
+def test_a_hung_trainer_is_restarted_and_its_stacks_are_in_the_incident(
+    world: World, reference: dict[str, Any]
+) -> None:
+    with world.fleet(env={"TOY_PAUSE": "forward:6:60"}, hang="4 s") as fleet:
+        fleet.boot()
+        fleet.wait_event("incident", timeout=60)
+        assert world.finish(fleet) == reference
+        (incident,) = incidents(fleet, world.store(fleet))
+        assert incident["kind"] == "hang"
+        assert "in forward" in incident["detail"]
+
+
+def test_a_crash_loop_without_progress_stops_with_the_trainers_last_words(world: World) -> None:
+    with world.fleet(env={"TOY_CRASH": "6"}, crash_limit=2) as fleet:
+        fleet.boot()
+        assert fleet.wait_off(60.0) == 3
+        error = fleet.wait_event("gave_up", timeout=1).values["error"]
+        assert "2 times crash in a row without getting past step 6" in error
+        assert "told to crash at step 6" in error
+        kinds = [incident["kind"] for incident in incidents(fleet, world.store(fleet))]
+        assert kinds == ["crash", "crash", "gave_up"]
+        assert [e.step for e in Checkpoints(world.store(fleet), fleet.name).entries(timeout=10.0)] == [4]
+
+
+def test_an_older_vm_stops_when_a_newer_one_has_started_the_run(world: World, reference: dict[str, Any]) -> None:
+    with world.fleet(env={"TOY_PAUSE": "forward:6:10"}) as old, world.fleet() as new:
+        vm = old.boot()
+        wait_for_file(old, vm.disk / "in-forward-6")
+        new.command = old.command
+        new.boot()
+        assert new.wait_off(60.0) == 0
+        assert old.wait_off(60.0) == 3
+        assert "newer attempt" in old.wait_event("gave_up", timeout=1).values["error"]
+        assert world.outcome(old) == reference
+
+
+def test_a_finished_run_is_not_trained_again(world: World, reference: dict[str, Any]) -> None:
+    with world.fleet() as fleet:
+        fleet.boot()
+        assert world.finish(fleet) == reference
+        fleet.recreate()
+        assert fleet.wait_off(30.0) == 0
+        assert fleet.events[-1].name == "complete"
+        resumes = [r for r in RunRecords(world.store(fleet)).records() if r["record"] == "resume"]
+        assert len(resumes) == 1
+
+
+def test_an_operators_stop_saves_and_the_next_start_goes_on(world: World, reference: dict[str, Any]) -> None:
+    with world.fleet(env={"TOY_PAUSE": "forward:6:1"}) as fleet:
+        vm = fleet.boot()
+        wait_for_file(fleet, vm.disk / "in-forward-6")
+        fleet.press_power_button()
+        assert fleet.wait_off(30.0) == 0
+        fleet.recreate()
+        assert fleet.wait_event("fetched", timeout=30).values["step"] == 6
+        assert world.finish(fleet) == reference
+        (incident,) = incidents(fleet, world.store(fleet))
+        assert incident["kind"] == "operator_stop"
+
+
+def test_a_drill_saves_and_the_run_trains_on(world: World, reference: dict[str, Any]) -> None:
+    from typer.testing import CliRunner
+
+    from infra.cli import app
+
+    with world.fleet(env={"TOY_PAUSE": "forward:6:2"}) as fleet:
+        vm = fleet.boot()
+        wait_for_file(fleet, vm.disk / "in-forward-6")
+        result = CliRunner().invoke(app, ["drill", "--state-dir", str(vm.disk)])
+        assert result.exit_code == 0, result.output
+        assert "committed" in result.output
+        assert world.finish(fleet) == reference
+
+
+def test_the_records_tell_what_an_independent_observer_saw(world: World) -> None:
+    with world.fleet(env={"TOY_PAUSE": "forward:6:1"}) as fleet:
+        vm = fleet.boot()
+        wait_for_file(fleet, vm.disk / "in-forward-6")
+        fleet.preempt()
+        (incident,) = incidents(fleet, world.store(fleet))
+        noticed = vm.notice_at
+        assert noticed is not None
+        assert 0 <= incident["at"] - noticed < 0.25
+        committed = fleet.wait_event("committed", timeout=1, where=lambda values: values["reason"] == "emergency")
+        assert abs(incident["at"] + incident["phases_s"]["committed"] - committed.at) < 0.25
+        assert (incident["step_reached"], incident["step_committed"]) == (6, 6)
+        assert json.loads((vm.disk / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 5

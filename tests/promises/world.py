@@ -1,0 +1,88 @@
+"""A world to interrupt: real storage, real metadata server, the real agent, and the toy trainer."""
+
+from __future__ import annotations
+
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.store import Store, open_store
+from infra.local.bucket import RunRecords
+from infra.local.fleet import Fleet
+from infra.local.storage.control import StorageControl
+from infra.local.vm import VmError
+
+ROOT = Path(__file__).parents[2]
+RUN = """
+run_id: {run_id}
+model: {{config: {{model_type: qwen3}}}}
+data: {{source: stdlib, tokenizer: {{train_vocab_size: 512}}}}
+training: {{global_batch: 8, micro_batch: 8, max_steps: {steps}}}
+checkpoint: {{bucket: "{bucket}", every: "{every}", keep: {keep}, milestone_every: {milestone}}}
+machine: {{notice: "{notice}", shutdown_window: "{window}"}}
+supervision: {{hang_timeout: "{hang}", crash_limit: {crash_limit}, stop_grace: "1 s"}}
+"""
+
+
+@dataclass
+class World:
+    """Makes fleets that train the toy, and reads what they left."""
+
+    storage: StorageControl
+    folder: Path
+    monkeypatch: pytest.MonkeyPatch
+
+    @contextmanager
+    def fleet(self, *, env: dict[str, str] | None = None, **changes: Any) -> Iterator[Fleet]:
+        """A fleet with one run file; `changes` are its values, see RUN."""
+        run_id = f"toy-{uuid.uuid4().hex[:8]}"
+        values = {
+            "run_id": run_id, "steps": 12, "bucket": "gs://demo/runs", "every": "4 steps", "keep": 2,
+            "milestone": "null", "notice": "0 s", "window": "30 s", "hang": "10 min", "crash_limit": 3,
+        } | changes  # fmt: skip
+        run_file = self.folder / f"{run_id}.yaml"
+        run_file.write_text(RUN.format(**values))
+        toy = [sys.executable, "-m", "tests.promises.toy", str(run_file)]
+        disk = self.folder / run_id
+        command = [sys.executable, "-m", "tests.promises.agent_with", str(run_file), *toy]
+        environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **(env or {})}
+        fleet = Fleet(run_id, command, disk, self.storage, environment, boot_delay_s=0.0)
+        self.monkeypatch.setenv("STORAGE_EMULATOR_HOST", self.storage.url)
+        self.monkeypatch.setenv("NO_GCE_CHECK", "true")
+        with fleet:
+            yield fleet
+
+    def store(self, fleet: Fleet) -> Store:
+        return open_store(f"gs://demo/runs/{fleet.name}")
+
+    def outcome(self, fleet: Fleet) -> dict[str, Any]:
+        """What must be equal to the uninterrupted run's: losses, learning rates and every bit of the final state."""
+        records = RunRecords(self.store(fleet))
+        lines = [{key: line[key] for key in ("step", "loss", "lr")} for line in records.metrics()]
+        return {"lines": lines, "result": records.result()}
+
+    def finish(self, fleet: Fleet, *, timeout: float = 60.0) -> dict[str, Any]:
+        """Let the present VM train to the end."""
+        if fleet.wait_off(timeout) != 0:
+            raise VmError("\n".join(str(event.values) for event in fleet.events[-8:]))
+        return self.outcome(fleet)
+
+
+def incidents(fleet: Fleet, store: Store) -> list[dict[str, Any]]:
+    return [record for record in RunRecords(store).records() if record["record"] == "incident"]
+
+
+def wait_for_file(fleet: Fleet, path: Path, timeout: float = 30.0) -> None:
+
+    deadline = time.monotonic() + timeout
+    while not path.exists():
+        if time.monotonic() > deadline or fleet.vm.process.poll() is not None:
+            raise VmError(f"{path} did not appear; the journal ends with {[e.values for e in fleet.events[-5:]]}")
+        time.sleep(0.005)

@@ -1,0 +1,26 @@
+"""What a training script holds, so that it can be taken away at any moment and brought back at the same step.
+
+    from spot_training import Session
+
+It needs the standard library and torch alone. `spot_training.protocol`, which the agent shares, does without torch:
+so nothing here is loaded before it is asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spot_training.session import Session, SessionError
+    from spot_training.state import StateError, Stateful
+
+__all__ = ["Session", "SessionError", "StateError", "Stateful"]
+
+_HOME = {"Session": "session", "SessionError": "session", "StateError": "state", "Stateful": "state"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

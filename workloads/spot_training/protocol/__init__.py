@@ -1,0 +1,1 @@
+"""The wire between a trainer and the agent; no torch here."""
