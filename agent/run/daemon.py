@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import structlog
 from spot_training.protocol.channel import listen
-from spot_training.protocol.messages import Staged
+from spot_training.protocol.messages import Phase, Staged
 
 from agent.checkpoint.line import AttemptError, claim_attempt
 from agent.checkpoint.manifest import NewerFormatError
@@ -210,6 +210,7 @@ class Agent:
         self.fetched = self.spawn(fetch_state(self.saver, resume))
         env = trainer_environment(os.environ) | self.run_config.workload.env
         env |= {"SPOT_AGENT_SOCKET": str(self.state_dir / SOCKET), "SPOT_RUN_FILE": str(self.run_file)}
+        env |= {"SPOT_RUN_ID": self.run_config.run_id}
         if self.folder_link and (staged := await self.fetched):  # before the program looks for it
             await self.folder_link.restore(self.saver.slots[staged.arena].arena, staged.state)
         log_file = self.state_dir / "trainer.log"
@@ -227,8 +228,10 @@ class Agent:
 
     # --- the trainer speaks ---
 
-    def on_heartbeat(self, step: int, *, boundary: bool) -> None:
+    def on_heartbeat(self, step: int, *, boundary: bool, phase: Phase = "training") -> None:
         self.last_beat = self.clock()
+        if phase in ("starting", "restoring"):  # it has no step yet, and is not in training
+            return
         self.step = step
         self.health.set_step(step)
         self.health.set_trainer(running=True, stepping=True)

@@ -23,6 +23,7 @@ from spot_training.protocol.messages import (
     Finished,
     Heartbeat,
     Line,
+    Phase,
     ProtocolError,
     Restored,
     Save,
@@ -40,7 +41,7 @@ log = structlog.get_logger()
 class TrainerEvents(Protocol):
     """What a link tells the agent."""
 
-    def on_heartbeat(self, step: int, *, boundary: bool) -> None: ...
+    def on_heartbeat(self, step: int, *, boundary: bool, phase: Phase) -> None: ...
     def on_restored(self, link: Link, step: int, seconds: float) -> None: ...
     async def on_finish(self, step: int, folder: str) -> None: ...
 
@@ -130,7 +131,7 @@ class SocketLink:
                 await self._saver.staged(Staged(**(values | {"arena": message.keep + index})))
 
     async def _on_heartbeat(self, message: Heartbeat, _: list[int]) -> None:
-        self._events.on_heartbeat(message.step, boundary=message.boundary)
+        self._events.on_heartbeat(message.step, boundary=message.boundary, phase=message.phase)
 
     async def _on_line(self, message: Line, _: list[int]) -> None:
         self._saver.add_line(message.step, message.values)

@@ -84,7 +84,7 @@ def _serve(tell: Connection, size: int, tries: int) -> None:
     training.update()
     state = TrainState(training.model, training.optimizer, {})
     guard = Guard(state.note(0))
-    stager = Stager(state, guard, lambda message, fds: None)
+    stager = Stager(state, guard, lambda message, fds: None, lambda: None)
     stager.prepare()
     tensors = state.live_tensors()
     staged, copied, identical = _alternate(state, guard, stager, 3 * tries)

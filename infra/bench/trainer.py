@@ -93,7 +93,7 @@ def main() -> None:
     run_file, size, address = sys.argv[1:]
     run = load_run(Path(run_file))
     training = Training(int(size))
-    with Session.open(run) as session, Client(address, "AF_UNIX") as orders:
+    with Session.open() as session, Client(address, "AF_UNIX") as orders:
         hand = Hand(orders, training, str(run.checkpoint.bucket), run.run_id)
         session.track(model=training.model, optimizer=training.optimizer)
         for _ in session.steps(run.training.max_steps):

@@ -80,7 +80,7 @@ def main() -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 50)
     data = Walk()
-    with Session.open(run) as session:
+    with Session.open() as session:
         session.track(model=model, optimizer=optimizer, scheduler=scheduler, data=data)
         for step in session.steps(run.training.max_steps):
             pause.step = step

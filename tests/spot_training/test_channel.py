@@ -10,7 +10,7 @@ import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -22,6 +22,7 @@ from spot_training.protocol.messages import (
     Committed,
     Heartbeat,
     Line,
+    Phase,
     ProtocolError,
     Save,
     Welcome,
@@ -32,7 +33,7 @@ from spot_training.protocol.messages import (
 PATIENCE_S = 10.0
 
 MESSAGES = st.lists(
-    st.builds(Heartbeat, st.integers(0, 1 << 40), st.booleans())
+    st.builds(Heartbeat, st.integers(0, 1 << 40), st.booleans(), st.sampled_from(get_args(Phase)))
     | st.builds(Line, st.integers(0, 9), st.dictionaries(st.text(), st.floats(allow_nan=False), max_size=2))
     | st.integers(0, 3).map(lambda count: Arenas(0, [None] * count, count)),
     max_size=8,

@@ -17,7 +17,7 @@ from spot_training import stager as stager_module
 from spot_training.guard import Guard
 from spot_training.layout import LayoutError
 from spot_training.protocol.arena import Arena, ArenaError
-from spot_training.protocol.messages import Arenas, Declined, Heartbeat, SaveReason, Staged, Staging
+from spot_training.protocol.messages import Arenas, Declined, SaveReason, Staged, Staging
 from spot_training.stager import Stager
 
 from tests.spot_training.conftest import Run, copy_of
@@ -33,10 +33,11 @@ class Trainer:
     run: Run = field(default_factory=Run)
     sent: list[Any] = field(default_factory=list)
     on_send: Callable[[Any], None] = lambda message: None
+    beats: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         self.guard = Guard(self.run.state.note(0))
-        self.stager = Stager(self.run.state, self.guard, self._send)
+        self.stager = Stager(self.run.state, self.guard, self._send, self.beats.set)
 
     def _send(self, message: Any, fds: list[int]) -> None:
         self.on_send(message)
@@ -173,16 +174,14 @@ def test_a_periodic_save_leaves_an_arena_for_an_emergency(trainer: Trainer) -> N
 def test_a_save_that_must_be_waits_for_an_arena_and_says_that_it_is_alive(
     trainer: Trainer, monkeypatch: pytest.MonkeyPatch, reason: SaveReason
 ) -> None:
-    monkeypatch.setattr(stager_module, "_BEAT_S", 0.01)
+    monkeypatch.setattr(stager_module, "BEAT_S", 0.01)
     trainer.train()
     first = trainer.save("cadence")
     trainer.train()
     assert trainer.save("emergency")
     trainer.train()
-    alive = threading.Event()
-    trainer.on_send = lambda message: alive.set() if isinstance(message, Heartbeat) else None
     done = in_background(lambda: trainer.save(reason))
-    assert alive.wait(PATIENCE_S)
+    assert trainer.beats.wait(PATIENCE_S)
     assert trainer.of(Staged)[-1].step == 2
     assert first
     trainer.commit(first)

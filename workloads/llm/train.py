@@ -30,7 +30,7 @@ def train(run: RunConfig) -> None:
         raise DataError("the llm trainer runs as one process on one VM: write machine.vms: 1, and leave torchrun out")
     if run.stages:
         raise DataError("the llm trainer has no stages: leave them out; learning_rate and max_steps are in training")
-    session = Session.open(run)  # first: the agent fetches the checkpoint while the rest is made
+    session = Session.open(run.run_id)  # first: the agent fetches the checkpoint while the rest is made
     data, training = run.data, run.training
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(training.seed)

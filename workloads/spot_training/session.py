@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from spot_training.beats import Beats
 from spot_training.guard import Guard
 from spot_training.layout import read_layout
 from spot_training.protocol.arena import Arena
@@ -28,9 +29,9 @@ from spot_training.protocol.messages import (
     Committed,
     Finish,
     Finished,
-    Heartbeat,
     Hello,
     Line,
+    Phase,
     ProtocolError,
     Refused,
     Restored,
@@ -42,14 +43,11 @@ from spot_training.stager import Stager
 from spot_training.state import Boundary, Stateful, TrainState
 from torch import nn
 
-from agent.config import RunConfig
-
 log = logging.getLogger("spot")
 
 _CONNECT_TIMEOUT_S = 10.0
 _WELCOME_TIMEOUT_S = 1800.0
 _FINAL_TIMEOUT_S = 1800.0
-_BEAT_S = 5.0
 _RECONNECT_PAUSE_S = (0.1, 2.0)
 _JITTER = random.Random()  # noqa: S311 - never the global generator: the run's losses depend on that one
 
@@ -71,6 +69,7 @@ class Session:
         self._connection = connection
         self._folder = folder
         self._attempt = 0
+        self._beats = Beats(lambda beat: self._send(beat, []), lambda: self.step)
         self._welcome: Welcome | None = None
         self._arenas: list[Arena] = []
         self._state: TrainState | None = None
@@ -89,20 +88,29 @@ class Session:
         self._metrics = (folder / "metrics.jsonl").open("a", buffering=1)
 
     @classmethod
-    def open(cls, run: RunConfig) -> Session:
-        """Say hello to the agent, if there is one. Do it early: the agent fetches the checkpoint meanwhile."""
+    def open(cls, run_id: str | None = None) -> Session:
+        """Say hello to the agent, if there is one. Do it early: the agent fetches the checkpoint meanwhile.
+
+        `run_id` is the run that this script believes to train; the agent refuses another run's. By default it is the
+        one that the agent names (`SPOT_RUN_ID`).
+        """
         faulthandler.enable()  # a hang ends with SIGABRT, and that with every thread's stack in the journal
         socket = os.environ.get("SPOT_AGENT_SOCKET")
-        folder = Path(os.environ.get("SPOT_STATE_DIR") or Path("out") / run.run_id)
+        run_id = run_id or os.environ.get("SPOT_RUN_ID", "")
+        folder = Path(os.environ.get("SPOT_STATE_DIR") or Path("out") / run_id)
         if not socket:
             print(
                 f"no agent (SPOT_AGENT_SOCKET is not set): training without checkpoints, metrics in {folder}",
                 flush=True,
             )
-            return cls(run.run_id, None, folder)
+            return cls(run_id, None, folder)
+        if not run_id:
+            raise SessionError("which run is it? The agent sets SPOT_RUN_ID, which is not there: Session.open(RUN_ID)")
         connection = Connection.open(Path(socket), timeout=_CONNECT_TIMEOUT_S)
-        connection.send(Hello(run.run_id, os.getpid()))
-        return cls(run.run_id, connection, folder)
+        connection.send(Hello(run_id, os.getpid()))
+        session = cls(run_id, connection, folder)
+        session._beats.start()
+        return session
 
     def __enter__(self) -> Session:
         return self
@@ -112,6 +120,7 @@ class Session:
         self._orders.put(None)
         if self._connection:
             self._connection.close()
+        self._beats.close()
         self._metrics.close()
 
     # --- the loop's side ---
@@ -125,21 +134,23 @@ class Session:
             StateError: the checkpoint does not fit.
             SessionError: the agent refused this trainer.
         """
+        self._beats.enter("restoring")
         self._state = TrainState(model, optimizer, dict(others))
         if self._connection:
             self._restore(self._connection)
         boundary = self._state.note(self.step)
         self._guard = Guard(boundary)
-        self._stager = Stager(self._state, self._guard, self._send)
+        self._stager = Stager(self._state, self._guard, self._send, self.beat)
         if self._welcome:
             self._stager.adopt(self._arenas, self._welcome.busy, restored=self._welcome.restore)
             threading.Thread(target=self._listen, name="agent", daemon=True).start()
             threading.Thread(target=self._obey, name="stager", daemon=True).start()
+        self._beats.enter("training")
         return self.step
 
     def steps(self, max_steps: int) -> Iterator[int]:
         """The steps that are left; each must contain one `update()`."""
-        self._send(Heartbeat(self.step, boundary=True), [])
+        self._beats.beat(boundary=True)
         while self.step < max_steps:
             before = self.step
             yield before
@@ -161,7 +172,7 @@ class Session:
                 self._orders.put(self._stager.prepare)
             if reason := self._due(self.step):
                 self._orders.put(partial(self._stager.stage_wanted, reason))
-        self._send(Heartbeat(self.step, boundary=True), [])
+        self._beats.beat(boundary=True)
 
     def log(self, **values: Any) -> None:
         """One metrics line for this step. Inside `update()` it is committed exactly once, whatever happens."""
@@ -172,7 +183,16 @@ class Session:
 
     def beat(self) -> None:
         """Tell the agent that a long stretch without an update is not a hang."""
-        self._send(Heartbeat(self.step), [])
+        self._beats.beat()
+
+    @contextlib.contextmanager
+    def phase(self, phase: Phase) -> Iterator[None]:
+        """`with session.phase("evaluating"):` where the loop does something else than training for a while.
+
+        Each phase has a limit of its own. Call `beat()` now and then in a long evaluation.
+        """
+        with self._beats.during(phase):
+            yield
 
     def finish(self, save: Callable[[Path], Any]) -> None:
         """Commit the last step, store what `save(folder)` writes as the run's result, and mark the run complete."""
@@ -183,6 +203,7 @@ class Session:
             print(f"finished at step {self.step}; the result is in {result}", flush=True)
             return
         assert self._stager is not None, "call session.track(...) first"
+        self._beats.enter("finishing")
         self._lost.pop(self.step, None)
         self._orders.put(self._stage_final)
         if not self._await(lambda: self._committed_step >= self.step or self.step in self._lost):
@@ -266,13 +287,9 @@ class Session:
         self._committed_step = max(self._committed_step, step)
 
     def _await(self, condition: Callable[[], bool]) -> bool:
-        """Wait for what the agent will say; False after half an hour. The agent hears that this is no hang."""
-        end = time.monotonic() + _FINAL_TIMEOUT_S
-        while time.monotonic() < end:
-            with self._news:
-                if self._news.wait_for(lambda: condition() or self._trouble() is not None, _BEAT_S):
-                    break
-            self.beat()
+        """Wait for what the agent will say; False after half an hour."""
+        with self._news:
+            self._news.wait_for(lambda: condition() or self._trouble() is not None, _FINAL_TIMEOUT_S)
         self._raise_trouble()
         return condition()
 
@@ -285,6 +302,7 @@ class Session:
                 connection = Connection.open(Path(os.environ["SPOT_AGENT_SOCKET"]), timeout=_CONNECT_TIMEOUT_S)
                 connection.send(Hello(self.run_id, os.getpid(), attempt=self._attempt, step=self.step))
                 self._connection = connection
+                self._beats.beat()
                 for at in sorted(self._lines):
                     self._send(Line(at, self._lines[at]), [])
                 if self._stager:

@@ -13,10 +13,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from spot_training.beats import BEAT_S
 from spot_training.guard import Guard, TornError
 from spot_training.layout import Layout, plan_layout
 from spot_training.protocol.arena import Arena, ArenaError
-from spot_training.protocol.messages import Arenas, Declined, Heartbeat, SaveReason, Staged, Staging
+from spot_training.protocol.messages import Arenas, Declined, SaveReason, Staged, Staging
 from spot_training.state import Boundary, TrainState
 from torch import Tensor
 
@@ -24,7 +25,6 @@ log = logging.getLogger("spot")
 
 _WATERMARK_STEP = 32 << 20
 _ROOM_TIMEOUT_S = 1800.0  # by then the agent has given up any drain
-_BEAT_S = 5.0
 ARENAS = 2
 
 
@@ -41,12 +41,16 @@ class Held:
 
 
 class Stager:
-    """Owns the arenas on the trainer's side. `send(message, fds)` reaches the agent, or does nothing without one."""
+    """Owns the arenas on the trainer's side. `send(message, fds)` reaches the agent, or does nothing without one;
+    `beat` says to it that waiting for room is no hang."""
 
-    def __init__(self, state: TrainState, guard: Guard, send: Callable[[Any, list[int]], None]) -> None:
+    def __init__(
+        self, state: TrainState, guard: Guard, send: Callable[[Any, list[int]], None], beat: Callable[[], None]
+    ) -> None:
         self._state = state
         self._guard = guard
         self._send = send
+        self._beat = beat
         self._layout: Layout | None = None
         self._signature: list[tuple[str, Any, Any]] = []
         self.held: list[Held] = []
@@ -138,10 +142,10 @@ class Stager:
             return staged_already or not self.held or not all(held.busy for held in self.held)
 
         with self._freed:
-            while not self._freed.wait_for(has_room, min(_BEAT_S, max(0.0, end - time.monotonic()))):
+            while not self._freed.wait_for(has_room, min(BEAT_S, max(0.0, end - time.monotonic()))):
                 if time.monotonic() >= end:
                     return
-                self._send(Heartbeat(self._guard.boundary.step), [])
+                self._beat()
 
     def _stage(self, boundary: Boundary, reason: SaveReason) -> bool:
         begun = time.monotonic()

@@ -12,12 +12,15 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 SaveAnswer = Literal["staged", "unchanged", "none"]
 """What became of a request: a new snapshot; nothing new since the last one; no snapshot, for whatever reason."""
 
 SaveReason = Literal["cadence", "milestone", "emergency", "final", "operator"]
+
+Phase = Literal["starting", "restoring", "training", "evaluating", "finishing"]
+"""What a trainer is at. Each has a limit of its own: only in `training` must steps come one after the other."""
 
 
 class ProtocolError(Exception):
@@ -53,10 +56,13 @@ class Arenas:
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """The trainer is alive; `step` updates are done. Sent at every boundary and every few seconds in a step."""
+    """The trainer is alive; `step` updates are done. Sent at every boundary, at each change of phase, and every few
+    seconds from a thread while it starts, restores or finishes: there the agent bounds the phase as a whole. While it
+    trains or evaluates only the loop itself sends any, so that a loop that hangs is silent."""
 
     step: int
     boundary: bool = False
+    phase: Phase = "training"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,129 @@
+"""What the session promises to the loop that holds it, and tells the agent, over a real socket."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from spot_training import Session, SessionError, beats
+from spot_training.protocol.messages import Committed, Finish, Finished, Heartbeat, Hello, Refused, Staged
+
+from tests.spot_training.agent import FRESH, PATIENCE_S, Agent
+from tests.spot_training.conftest import Run
+
+GLANCE_S = 0.1
+
+
+@pytest.fixture
+def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Agent]:
+    """One that listens where the environment says, with beats that come quickly."""
+    monkeypatch.setattr(beats, "BEAT_S", 0.01)
+    monkeypatch.setenv("SPOT_AGENT_SOCKET", str(tmp_path / "agent.sock"))
+    monkeypatch.setenv("SPOT_STATE_DIR", str(tmp_path))
+    monkeypatch.setenv("SPOT_RUN_ID", "mine")
+    agent = Agent(tmp_path / "agent.sock")
+    yield agent
+    agent.close()
+
+
+def track(session: Session, run: Run) -> int:
+    return session.track(model=run.model, optimizer=run.optimizer, scheduler=run.scheduler, data=run.data)
+
+
+def test_a_script_says_hello_for_the_run_that_the_agent_names(agent: Agent) -> None:
+    with Session.open() as session:
+        assert session.run_id == "mine"
+        hello = agent.next(lambda message: isinstance(message, Hello))
+    assert (hello.run_id, hello.attempt, hello.protocol) == ("mine", 0, 2)
+
+
+def test_a_script_that_believes_to_train_another_run_says_so(agent: Agent) -> None:
+    with Session.open("theirs"):
+        assert agent.next(lambda message: isinstance(message, Hello)).run_id == "theirs"
+
+
+def test_without_a_run_to_name_the_session_says_what_is_missing(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SPOT_RUN_ID")
+    with pytest.raises(SessionError, match=r"SPOT_RUN_ID.*Session\.open\(RUN_ID\)"):
+        Session.open()
+
+
+def test_a_trainer_that_is_refused_says_so_in_the_agents_words(agent: Agent) -> None:
+    with Session.open() as session:
+        agent.trainer().send(Refused("rank 0 trains already, as process 12"))
+        with pytest.raises(SessionError, match="rank 0 trains already, as process 12"):
+            track(session, Run())
+
+
+def test_a_long_start_a_long_restore_and_a_long_end_are_no_hang(agent: Agent) -> None:
+    """The main thread is busy all the while, in code that knows nothing of us."""
+    with Session.open() as session:
+        trainer = agent.trainer()
+        assert [agent.next_beat("starting").phase for _ in range(3)] == ["starting"] * 3
+        done = threading.Thread(target=track, args=(session, Run()))
+        done.start()
+        assert [agent.next_beat("restoring").phase for _ in range(3)] == ["restoring"] * 3
+        trainer.send(FRESH)
+        done.join(PATIENCE_S)
+        assert agent.next_beat("training") == Heartbeat(0, phase="training")
+
+        def save(folder: Path) -> None:
+            assert [agent.next_beat("finishing").phase for _ in range(3)] == ["finishing"] * 3
+
+        step_once(session)
+        finishing = threading.Thread(target=session.finish, args=(save,))
+        finishing.start()
+        staged = agent.next(lambda message: isinstance(message, Staged))
+        trainer.send(Committed(staged.arena, staged.step))
+        agent.next(lambda message: isinstance(message, Finish))
+        assert [agent.next_beat("finishing").phase for _ in range(3)] == ["finishing"] * 3
+        trainer.send(Finished())
+        finishing.join(PATIENCE_S)
+        assert not finishing.is_alive()
+
+
+def step_once(session: Session) -> None:
+    for _ in session.steps(session.step + 1):
+        with session.update():
+            pass
+
+
+def test_a_loop_that_hangs_is_silent_however_alive_its_process_is(agent: Agent) -> None:
+    with Session.open() as session:
+        agent.trainer().send(FRESH)
+        track(session, Run())
+        agent.next_beat("training")
+        with session.phase("evaluating"):
+            assert agent.next_beat("evaluating") == Heartbeat(0, phase="evaluating")
+            silent(agent)
+            session.beat()
+            assert agent.next_beat("evaluating") == Heartbeat(0, phase="evaluating")
+        assert agent.next_beat("training") == Heartbeat(0, phase="training")
+        silent(agent)
+
+
+def silent(agent: Agent) -> None:
+    threading.Event().wait(10 * beats.BEAT_S)
+    assert agent.heard.empty(), list(agent.heard.queue)
+
+
+def test_a_boundary_is_told_in_its_phase(agent: Agent) -> None:
+    with Session.open() as session:
+        agent.trainer().send(FRESH)
+        track(session, Run())
+        step_once(session)
+        assert agent.next(lambda message: message == Heartbeat(1, boundary=True, phase="training"))
+
+
+def test_a_new_agent_hears_at_once_what_its_trainer_is_at(agent: Agent) -> None:
+    with Session.open() as session:
+        trainer = agent.trainer()
+        trainer.send(FRESH)
+        track(session, Run())
+        with session.phase("evaluating"):
+            agent.next_beat("evaluating")
+            trainer.close()
+            agent.next(lambda message: isinstance(message, Hello) and message.attempt == 1)
+            assert agent.next_beat("evaluating") == Heartbeat(0, phase="evaluating")
