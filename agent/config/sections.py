@@ -144,7 +144,22 @@ class Supervision(Section):
     """When the agent gives up on a trainer."""
 
     hang_timeout: Seconds = written("10 min", gt=0)
-    """A trainer without a heartbeat for this long is restarted. Unit: duration. Default: 10 min."""
+    """A trainer that trains, and has had no heartbeat for this long, is restarted. Unit: duration. Default: 10 min."""
+
+    start_timeout: Seconds = written("60 min", gt=0)
+    """From the program's start to its first step: tokenising and building the model included, restoring not. It is
+    restarted after that. Unit: duration. Default: 60 min."""
+
+    restore_timeout: Seconds = written("30 min", gt=0)
+    """How long a trainer may take to bring its checkpoint back into its tensors. It is restarted after that.
+    Unit: duration. Default: 30 min."""
+
+    evaluate_timeout: Seconds = written("60 min", gt=0)
+    """How long one evaluation may take. The trainer is restarted after that. Unit: duration. Default: 60 min."""
+
+    finish_timeout: Seconds = written("60 min", gt=0)
+    """From the last step to the program's end: the last evaluation and the result's files included. It is restarted
+    after that. Unit: duration. Default: 60 min."""
 
     stop_grace: Seconds = written("5 s", gt=0)
     """From SIGTERM to SIGKILL when a trainer is stopped, at most 20 s. Unit: duration. Default: 5 s."""
@@ -159,9 +174,11 @@ class Supervision(Section):
                 f"{self.stop_grace:g} s don't fit into the 30 s that a Spot VM has to shut down",
                 'write a duration up to "20 s", such as "5 s"',
             )
-        elif self.stop_grace >= self.hang_timeout:
-            yield Refusal(
-                ("hang_timeout",),
-                "it is no longer than stop_grace, so a trainer that is stopping counts as hung",
-                'write a longer duration, such as "10 min"',
-            )
+            return
+        for key in ("hang_timeout", "start_timeout", "restore_timeout", "evaluate_timeout", "finish_timeout"):
+            if self.stop_grace >= getattr(self, key):
+                yield Refusal(
+                    (key,),
+                    "it is no longer than stop_grace, so a trainer that is stopping counts as hung",
+                    'write a longer duration, such as "10 min"',
+                )
