@@ -14,8 +14,6 @@ import structlog
 
 from agent.checkpoint.manifest import (
     MANIFEST,
-    MILESTONES,
-    ROLLING,
     Manifest,
     ManifestError,
     NewerFormatError,
@@ -23,11 +21,10 @@ from agent.checkpoint.manifest import (
     parse_manifest,
 )
 from agent.store import AlreadyExists, Corrupt, NotFound, Store
+from agent.store.names import MILESTONE_PART, MILESTONES, ROLLING
 
 log = structlog.get_logger()
 MILESTONE = "milestone"  # the reason of a checkpoint that is to be kept
-MILESTONE_PART = ".milestone"
-"""How the names of a milestone's parts end, and nothing else's: by it Cloud Storage moves them to cheaper storage."""
 
 
 @dataclass(frozen=True, order=True)

@@ -18,8 +18,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-ROLLING = "rolling/"
-MILESTONES = "milestones/"
 
 
 class ManifestError(Exception):

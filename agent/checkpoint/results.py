@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from agent.store import AlreadyExists, NotFound, Store, StoreError
+from agent.store.names import RESULTS
 from agent.telemetry.ledger import utc_now
 
 DONE = "done.json"
@@ -29,7 +30,7 @@ def store_result(store: Store, folder: Path, *, attempt: int, step: int, timeout
     Raises:
         StoreError: a file could not be stored; the run is not marked complete.
     """
-    prefix = f"results/{attempt:05d}"
+    prefix = f"{RESULTS}{attempt:05d}"
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     if not files:
         raise StoreError(f"{folder} holds no file: the trainer saved no result")

@@ -21,8 +21,9 @@ from spot_training.protocol.messages import ProtocolError, Staged
 from agent.checkpoint.bucket import Checkpoints
 from agent.checkpoint.drain import Drain, Uploader
 from agent.checkpoint.line import superseded_by
-from agent.checkpoint.manifest import ROLLING, Manifest, Part, RankParts, folder_name
+from agent.checkpoint.manifest import Manifest, Part, RankParts, folder_name
 from agent.store import AlreadyExists, Unavailable
+from agent.store.names import METRICS, ROLLING
 from agent.telemetry.ledger import utc_now
 
 log = structlog.get_logger()
@@ -309,7 +310,7 @@ class Saver:
         """Metrics lines of the steps this checkpoint adds, as one object: no step twice, none missing."""
         if steps := sorted(at for at in self._lines if self.committed_step <= at < step):
             body = "".join(json.dumps(self._lines[at]) + "\n" for at in steps).encode()
-            name = f"metrics/{steps[0]:012d}-{steps[-1]:012d}-{attempt:05d}.jsonl"
+            name = f"{METRICS}{steps[0]:012d}-{steps[-1]:012d}-{attempt:05d}.jsonl"
             try:
                 await self._insist(drain, partial(self.checkpoints.store.create, name, body))
             except AlreadyExists:

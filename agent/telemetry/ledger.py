@@ -16,11 +16,11 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from agent.store import Store
+from agent.store.names import EVENTS
 
 Kind = Literal[
     "preempted", "maintenance", "operator_stop", "drill", "crash", "out_of_memory", "hang", "superseded", "gave_up"
 ]
-PREFIX = "events/"
 
 
 def utc_now() -> str:
@@ -97,7 +97,7 @@ def write_record(store: Store, record: Incident | Resume, *, timeout: float) -> 
     """Put a record into the bucket under a name of its own; returns the name."""
     what = f"incident-{record.kind}" if isinstance(record, Incident) else "resume"
     stamp = record.at_utc.replace(":", "").replace("-", "").replace("+0000", "Z")
-    name = f"{PREFIX}{stamp}-{record.attempt:05d}-{what}.json"
+    name = f"{EVENTS}{stamp}-{record.attempt:05d}-{what}.json"
     values = dataclasses.asdict(record) | {"record": type(record).__name__.lower()}
     if isinstance(record, Incident):
         values["steps_lost"] = record.steps_lost

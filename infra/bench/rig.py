@@ -20,9 +20,9 @@ from spot_training.protocol.channel import Connection as AgentConnection
 from spot_training.protocol.messages import Drill, DrillReport
 
 from agent.checkpoint.bucket import Checkpoints
-from agent.checkpoint.manifest import ROLLING
 from agent.checkpoint.restore import fetch_newest
 from agent.store import Store, open_store
+from agent.store.names import ROLLING
 from infra.bench.figures import BenchError
 from infra.local.fleet import Fleet, closing_on_signals
 from infra.local.storage.control import StorageControl

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.store import Store
+from agent.store.names import EVENTS, METRICS
 
 _TIMEOUT_S = 30.0
 
@@ -20,7 +21,7 @@ class RunRecords:
     def metrics(self) -> list[dict[str, Any]]:
         """One line a step, in order. Where two attempts trained a step, the later attempt's line counts."""
         lines: dict[int, tuple[int, dict[str, Any]]] = {}
-        for stored in self.store.list("metrics/", timeout=_TIMEOUT_S):
+        for stored in self.store.list(METRICS, timeout=_TIMEOUT_S):
             attempt = int(stored.name.removesuffix(".jsonl").rpartition("-")[2])
             for text in self.store.read(stored.name, timeout=_TIMEOUT_S).splitlines():
                 line = json.loads(text)
@@ -30,7 +31,7 @@ class RunRecords:
 
     def records(self) -> list[dict[str, Any]]:
         """Incidents and resumes, in the order they began."""
-        names = [stored.name for stored in self.store.list("events/", timeout=_TIMEOUT_S)]
+        names = [stored.name for stored in self.store.list(EVENTS, timeout=_TIMEOUT_S)]
         return [json.loads(self.store.read(name, timeout=_TIMEOUT_S)) for name in sorted(names)]
 
     def result(self) -> dict[str, bytes]:

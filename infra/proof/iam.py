@@ -11,10 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from agent.checkpoint.line import PREFIX as ATTEMPTS
-from agent.checkpoint.manifest import MILESTONES, ROLLING
-from agent.checkpoint.results import DONE
-from agent.telemetry.ledger import PREFIX as EVENTS
+from agent.store.names import EVENTS, LINE, METRICS, MILESTONES, RESULTS, ROLLING
 from infra.proof.policy import Policy, Resource
 from infra.stacks.conditions import LIST_PREFIX
 from infra.stacks.deployment import EXPIRED, PACKAGES, Deployment
@@ -30,7 +27,7 @@ ACTIONS: Mapping[str, tuple[str, ...]] = {
 }
 """What can be done with objects, and all that it takes. `change` is of metadata: storage class, holds, Custom-Time."""
 
-OWN = (ROLLING, MILESTONES, "results/", "metrics/", EVENTS, ATTEMPTS, DONE)
+OWN = (ROLLING, MILESTONES, RESULTS, METRICS, EVENTS, LINE, "attempts/", "done.json")
 """What a run has below its prefix."""
 
 

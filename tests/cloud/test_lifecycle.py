@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.checkpoint.bucket import MILESTONE as MILESTONE_REASON
-from agent.checkpoint.bucket import MILESTONE_PART, Checkpoints
-from agent.checkpoint.manifest import ROLLING, Manifest, Part, RankParts
+from agent.checkpoint.bucket import Checkpoints
+from agent.checkpoint.manifest import Manifest, Part, RankParts
 from agent.store import open_store
+from agent.store.names import MILESTONE_PART, ROLLING
 from agent.telemetry.ledger import Kind
 from infra.proof.lifecycle import Described, actions
 from infra.stacks.deployment import NotDeployable

@@ -17,8 +17,8 @@ from cdktn_provider_google.service_account_iam_member import ServiceAccountIamMe
 from cdktn_provider_google.storage_bucket_iam_member import StorageBucketIamMember, StorageBucketIamMemberCondition
 from constructs import Construct
 
-from agent.checkpoint.manifest import ROLLING
 from agent.config import Machine
+from agent.store.names import ROLLING
 from infra.stacks.conditions import objects_and_listings_below, objects_below
 from infra.stacks.continuous_integration.roles import ACCOUNT_ID as CI_ACCOUNT_ID
 from infra.stacks.deployment import PACKAGES, Deployment

@@ -16,7 +16,7 @@ from cdktn_provider_google.storage_bucket import (
     StorageBucketLifecycleRuleCondition,
 )
 
-from agent.checkpoint.bucket import MILESTONE_PART
+from agent.store.names import MILESTONE_PART
 from agent.telemetry.ledger import Kind
 from infra.stacks.deployment import EXPIRED
 

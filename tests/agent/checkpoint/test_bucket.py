@@ -13,10 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from agent.checkpoint.bucket import MILESTONE_PART, Checkpoints, Entry
+from agent.checkpoint.bucket import Checkpoints, Entry
 from agent.checkpoint.manifest import (
-    MILESTONES,
-    ROLLING,
     Manifest,
     ManifestError,
     NewerFormatError,
@@ -25,6 +23,7 @@ from agent.checkpoint.manifest import (
     folder_name,
 )
 from agent.store import AlreadyExists, Corrupt, NotFound, open_store
+from agent.store.names import MILESTONE_PART, MILESTONES, ROLLING
 from tests.agent.stores import Watched
 
 RUN = "run"

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from agent.checkpoint.bucket import Checkpoints
-from agent.checkpoint.manifest import MANIFEST, MILESTONES, ROLLING
+from agent.checkpoint.manifest import MANIFEST
 from agent.store import open_store
+from agent.store.names import MILESTONES, ROLLING
 from infra.local.bucket import RunRecords
 from tests.agent.checkpoint.saving import PART, PATIENCE_S, RUN, content, line, newest, saving
 from tests.agent.stores import Watched

@@ -16,9 +16,10 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from agent.checkpoint.bucket import Checkpoints
-from agent.checkpoint.manifest import ROLLING, NewerFormatError, folder_name
+from agent.checkpoint.manifest import NewerFormatError, folder_name
 from agent.checkpoint.restore import Fetched, RestoreError, fetch_newest
 from agent.store import Store, Unavailable, open_store
+from agent.store.names import ROLLING
 from agent.telemetry.ledger import Resume
 from agent.trainer.launch import fetch_state
 from tests.agent.checkpoint.saving import PART, PATIENCE_S, RUN, Toy, arena_files, content, newest, saving

@@ -16,9 +16,10 @@ from structlog.testing import capture_logs
 
 from agent.checkpoint.bucket import Checkpoints
 from agent.checkpoint.line import claim_attempt
-from agent.checkpoint.manifest import ROLLING, folder_name
+from agent.checkpoint.manifest import folder_name
 from agent.checkpoint.saver import Superseded
 from agent.store import Unavailable, open_store
+from agent.store.names import ROLLING
 from infra.local.bucket import RunRecords
 from tests.agent.checkpoint.saving import PART, PATIENCE_S, RUN, SIZE, arena_files, content, line, newest, saving
 from tests.agent.stores import Watched

@@ -1,0 +1,19 @@
+"""What a run's objects are called in its bucket: the agent writes them, the stacks' grants and rules name them.
+
+All are below the run's own prefix. A VM creates and reads everywhere there, and deletes below ROLLING alone.
+"""
+
+from __future__ import annotations
+
+ROLLING = "rolling/"
+"""Checkpoints, of which the newest stay."""
+MILESTONES = "milestones/"
+"""Checkpoints that stay for good."""
+MILESTONE_PART = ".milestone"
+"""How the names of a milestone's parts end, and nothing else's: by it Cloud Storage moves them to cheaper storage."""
+LINE = "line/"
+"""Which attempt may advance the run, and what it has committed."""
+RESULTS = "results/"
+METRICS = "metrics/"
+EVENTS = "events/"
+"""The ledger: a record for each incident and each return."""
