@@ -1,29 +1,193 @@
-"""Who imports whom: the agent stands alone, and starts light."""
+"""Who imports whom: downwards only, without a circle, by the source and by what an interpreter loads.
+
+The floors are those of the README's tree. An import counts wherever it stands: at the top, in a function, under
+`TYPE_CHECKING`.
+"""
+
+from __future__ import annotations
 
 import ast
+import graphlib
 import json
 import pkgutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import agent
 
 ROOT = Path(__file__).parent.parent
 
+FLOORS = [
+    ["agent.main"],
+    ["agent.run"],
+    ["agent.trainer", "agent.checkpoint"],
+    ["agent.telemetry", "agent.vm"],
+    ["agent.config", "agent.notices", "agent.store"],
+    ["spot_training.protocol"],
+]
+"""A room of the agent may import the rooms of the floors below its own."""
 
-def imported_by(statement: str) -> set[str]:
-    """The modules that a fresh interpreter has loaded after `statement`."""
-    program = f"{statement}\nimport json, sys; print(json.dumps(sorted(sys.modules)))"
+ON_ONE_FLOOR = {("agent.trainer", "agent.checkpoint")}
+
+INFRA_FLOORS = [
+    ["infra.cli", "infra.proof", "infra.bench"],
+    ["infra.main", "infra.operate"],
+    ["infra.local", "infra.stacks"],
+]
+INFRA_MAY = {"agent.config", "agent.store", "spot_training.protocol"}
+"""What all of infra may import of the others."""
+
+MEASURES = {
+    ("infra.bench", "agent.checkpoint"),
+    ("infra.bench", "agent.main"),
+    ("infra.bench", "agent.notices"),
+    ("infra.bench", "agent.telemetry"),
+    ("infra.bench", "spot_training"),
+    ("infra.local.demo", "agent.checkpoint"),
+}
+"""The benchmark and the demo drive the agent itself, and read what it left."""
+
+WORKLOADS_MAY = {"agent.config", "agent.store", "spot_training"}
+
+NOT_YET = {
+    ("agent.trainer", "agent.run"),
+    ("infra.operate", "agent.telemetry"),
+    ("infra.stacks", "agent.telemetry"),
+}
+"""Against the directions, and still there. Take out what is mended; nothing is put in."""
+
+NOT_YET_OUT_OF_A_CIRCLE = {
+    "agent.run.daemon", "agent.run.drill", "agent.run.emergency", "agent.run.watch",
+    "agent.trainer.endings", "agent.trainer.folder", "agent.trainer.reception",
+}  # fmt: skip
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Every module of ours by its name."""
+    found = {}
+    for package in ("agent", "infra", "workloads", "workloads/spot_training"):
+        top = ROOT / package
+        for file in top.rglob("*.py"):
+            if package == "workloads" and file.is_relative_to(top / "spot_training"):
+                continue
+            parts = [top.name, *file.relative_to(top).with_suffix("").parts]
+            found[".".join(parts).removesuffix(".__init__")] = file
+    return found
+
+
+def named(file: Path) -> Iterator[str]:
+    """What the imports of a file name, wherever they stand: modules of ours in full."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{file}: write imports in full"
+            for alias in node.names:
+                module = f"{node.module}.{alias.name}"
+                yield module if module in modules() else str(node.module)
+
+
+@cache
+def imports() -> dict[str, set[str]]:
+    """Each module of ours, and what it imports, ours or not."""
+    return {module: set(named(file)) for module, file in modules().items()}
+
+
+def is_in(module: str, room: str) -> bool:
+    return module == room or module.startswith(f"{room}.")
+
+
+def room_of(module: str) -> str:
+    """The first two names of it: `agent.run` of `agent.run.window`. All of the library but its wire is one room."""
+    if is_in(module, "spot_training"):
+        return "spot_training.protocol" if is_in(module, "spot_training.protocol") else "spot_training"
+    return ".".join(module.split(".")[:2])
+
+
+def floor_of(room: str, floors: list[list[str]]) -> int | None:
+    return next((number for number, rooms in enumerate(floors) if room in rooms), None)
+
+
+def may_import(importer: str, imported: str) -> bool:
+    """Whether the directions allow it; both are modules of ours, in two rooms."""
+    here, there = room_of(importer), room_of(imported)
+    if is_in(importer, "spot_training"):
+        return here == "spot_training" and there == "spot_training.protocol"
+    if is_in(importer, "workloads"):
+        return there == "workloads" or any(is_in(imported, room) for room in WORKLOADS_MAY)
+    if (here, there) in ON_ONE_FLOOR or any(is_in(importer, one) and is_in(imported, other) for one, other in MEASURES):
+        return True
+    floors = FLOORS if is_in(importer, "agent") else INFRA_FLOORS
+    above, below = floor_of(here, floors), floor_of(there, floors)
+    if above is not None and below is not None:
+        return above < below
+    return is_in(importer, "infra") and any(is_in(imported, room) for room in INFRA_MAY)
+
+
+def test_every_room_has_a_floor() -> None:
+    rooms = {room_of(module) for module in modules() if module.startswith(("agent.", "infra."))}
+    assert rooms == {room for floor in [*FLOORS[:-1], *INFRA_FLOORS] for room in floor}
+
+
+def test_imports_run_downwards_only() -> None:
+    against = {
+        (importer, imported)
+        for importer, names in imports().items()
+        for imported in names & modules().keys()
+        if room_of(importer) != room_of(imported) and not may_import(importer, imported)
+    }
+    rooms = {(room_of(importer), room_of(imported)) for importer, imported in against}
+    unexpected = sorted(pair for pair in against if (room_of(pair[0]), room_of(pair[1])) not in NOT_YET)
+    assert unexpected == [], "against the directions of the house: see FLOORS"
+    assert sorted(NOT_YET - rooms) == [], "mended: take them out of NOT_YET"
+
+
+def test_no_import_goes_round_in_a_circle() -> None:
+    graph = {module: names & modules().keys() for module, names in imports().items()}
+    in_circles = {module for module in graph if module in reachable(graph, module)}
+    assert sorted(NOT_YET_OUT_OF_A_CIRCLE - in_circles) == [], "mended: take them out of NOT_YET_OUT_OF_A_CIRCLE"
+    without = {module: names - NOT_YET_OUT_OF_A_CIRCLE for module, names in graph.items()}
+    graphlib.TopologicalSorter(without).prepare()  # names one circle, where there are any
+
+
+def reachable(graph: dict[str, set[str]], start: str) -> set[str]:
+    seen: set[str] = set()
+    ahead = list(graph[start])
+    while ahead:
+        if (module := ahead.pop()) not in seen:
+            seen.add(module)
+            ahead += graph[module]
+    return seen
+
+
+# --- what is loaded ---
+
+BLOCKED = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {blocked!r}:
+            raise ModuleNotFoundError("No module named " + repr(name) + " (blocked)", name=name)
+sys.meta_path.insert(0, Block())
+"""
+
+
+def imported_by(statement: str, *, blocked: frozenset[str] = frozenset(), path: Path = ROOT) -> set[str]:
+    """The modules that a fresh interpreter in `path` has loaded after `statement`; what is `blocked` is not there."""
+    program = f"{BLOCKED.format(blocked=set(blocked))}{statement}\nimport json; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program], cwd=path, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
-    return set(json.loads(done.stdout))
+    return set(json.loads(done.stdout.splitlines()[-1]))
 
 
-def packages(modules: set[str]) -> set[str]:
-    return {name.partition(".")[0] for name in modules}
+def packages(names: set[str]) -> set[str]:
+    return {name.partition(".")[0] for name in names}
 
 
 AGENT_MODULES = sorted(found.name for found in pkgutil.walk_packages(agent.__path__, "agent."))
@@ -36,15 +200,9 @@ def test_the_agent_imports_neither_torch_nor_the_other_packages() -> None:
 
 
 def test_no_import_in_the_agent_names_torch_or_the_other_packages_not_even_a_late_one() -> None:
-    named = {
-        (str(file.relative_to(ROOT)), name.partition(".")[0])
-        for file in (ROOT / "agent").rglob("*.py")
-        for node in ast.walk(ast.parse(file.read_text()))
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
-    }
-    assert ("agent/config/load.py", "pydantic") in named
-    assert [(file, name) for file, name in sorted(named) if name in {"torch", "infra", "workloads"}] == []
+    found = {(module, name.partition(".")[0]) for module in AGENT_MODULES for name in imports()[module]}
+    assert ("agent.config.load", "pydantic") in found
+    assert [(module, name) for module, name in sorted(found) if name in {"torch", "infra", "workloads"}] == []
 
 
 def test_reading_a_run_file_loads_no_client_and_no_screen() -> None:
