@@ -47,6 +47,8 @@ class Health:
         self._running = self._stepping = False
         self._at = 0
         self._beat = clock()
+        self._proved = False
+        self._phase: tuple[str, float, float] | None = None
         self._why = "the agent is starting"
         registry = CollectorRegistry()
         self._metrics = make_wsgi_app(registry)
@@ -78,8 +80,13 @@ class Health:
     def set_trainer(self, *, running: bool, stepping: bool, why: str = "") -> None:
         """`stepping`: restored, and its step numbers grow. `why` (optional) says what it does instead."""
         self._running, self._stepping = running, stepping
+        self._proved = self._proved or (running and stepping)
         self._why = why or ("the trainer is starting or restoring" if running else "no trainer is running")
         self._beat = self._clock()
+
+    def set_phase(self, phase: str, *, limit_s: float | None = None) -> None:
+        """What the trainer does now. `limit_s`: it makes no steps meanwhile, and may take so long; None: it steps."""
+        self._phase = None if limit_s is None else (phase, limit_s, self._clock())
 
     def set_step(self, step: int) -> None:
         """Optimizer updates done; counts as the trainer's heartbeat."""
@@ -109,7 +116,15 @@ class Health:
         self._restarts.labels(cause).inc()
 
     def why_unhealthy(self) -> str:
-        """Empty while the trainer is restored and stepping, else the reason."""
+        """Empty while the trainer is restored and stepping, else the reason.
+
+        Once a trainer has stepped on this VM, a phase without steps counts as well while it is within its limit: the
+        agent acts at the limit, and the group must not be faster.
+        """
+        if self._running and self._proved and self._phase:
+            phase, limit, since = self._phase
+            age = self._clock() - since
+            return f"{phase} for {age:.0f} s, more than {limit:g} s" if age > limit else ""
         if not (self._running and self._stepping):
             return self._why
         age = self._clock() - self._beat

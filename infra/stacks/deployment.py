@@ -11,7 +11,8 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-from agent.config import Cloud, Machine, RunConfig
+from agent.config import Cloud, Machine, RunConfig, format_seconds
+from infra.stacks.fleet.patience import BOOT_S, LONGEST_S, first_step_s
 
 RUN_METADATA = "spot-run"
 """Custom metadata key of a VM: its run file."""
@@ -69,6 +70,12 @@ class Deployment:
                 raise NotDeployable(
                     f"{key} is {place}, a folder that no VM has\n    fix: {fix}, or a cloud.image that has the folder"
                 )
+        if (takes := first_step_s(run)) > LONGEST_S:
+            raise NotDeployable(
+                f"a VM may take {format_seconds(takes)} to its first step (supervision), and no group waits longer "
+                f"than {format_seconds(LONGEST_S)} before it makes a new one\n    fix: write a start_timeout and a "
+                f"restore_timeout of {format_seconds(LONGEST_S - BOOT_S)} together; what takes longer is for the bucket"
+            )
         return cls(run=run, cloud=run.cloud, bucket=bucket, prefix=prefix)
 
     @property

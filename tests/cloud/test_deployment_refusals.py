@@ -48,3 +48,16 @@ def test_what_a_vm_can_reach_is_deployed(source: str, tmp_path: Path) -> None:
 def test_an_image_of_ones_own_may_hold_the_data(tmp_path: Path) -> None:
     image = ", image: projects/my-project/global/images/family/mine"
     assert deployment_of(tmp_path, model="aa/bb", source="/data/books", more=image).cloud.image
+
+
+def test_a_start_that_no_group_waits_for_is_refused(tmp_path: Path) -> None:
+    """A VM that tokenises for longer would be replaced in the middle of it, and so would the next one."""
+    file = tmp_path / "run.yaml"
+    waits = "supervision: {{start_timeout: {}, restore_timeout: 30 min}}\n"
+    for start, fits in (("70 min", True), ("71 min", False), ("5 h", False)):
+        file.write_text(LOCAL.replace("MODEL", "aa/bb").replace("SOURCE", "stdlib") + waits.format(start))
+        if fits:
+            assert Deployment.of(load_run(file))
+        else:
+            with pytest.raises(NotDeployable, match=r"to its first step.*\n    fix: write .* of 100 min together"):
+                Deployment.of(load_run(file))

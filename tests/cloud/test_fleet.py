@@ -100,13 +100,16 @@ def test_the_first_vm_waits_until_its_identity_may_do_its_work(example: Synthesi
 
 
 def test_the_group_is_more_patient_than_the_agent(example: Synthesized) -> None:
-    """Or it makes a new VM in the middle of a restore, and a run that can only crash never ends."""
-    limit = example.deployment.run.supervision.crash_limit
+    """Or it makes a new VM in the middle of tokenising or of a restore, and a run that can only crash never ends."""
+    limits = example.deployment.run.supervision
     for check in resources(example, "google_compute_health_check"):
-        assert check["check_interval_sec"] * check["unhealthy_threshold"] >= limit * RESTART_S
+        failing = check["check_interval_sec"] * check["unhealthy_threshold"]
+        assert failing >= limits.crash_limit * RESTART_S
         assert (check["http_health_check"]["port"], check["http_health_check"]["request_path"]) == (9620, "/healthz")
     for group in groups(example).values():
-        assert BOOT_S + limit * RESTART_S <= group["auto_healing_policies"]["initial_delay_sec"] <= 3600
+        delay = group["auto_healing_policies"]["initial_delay_sec"]
+        assert BOOT_S + limits.crash_limit * RESTART_S <= delay <= 3600
+        assert BOOT_S + limits.start_timeout + limits.restore_timeout <= delay + failing
 
 
 def test_gpus_that_come_with_a_type_are_not_named_again(example: Synthesized) -> None:

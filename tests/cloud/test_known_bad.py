@@ -179,10 +179,10 @@ def test_every_unit_of_ours_stops_within_the_window_of_a_spot_vm() -> None:
 
 
 @pytest.mark.parametrize(
-    "said", ["", "TimeoutStopSec=28", "TimeoutStopSec=1min", "TimeoutStopSec=infinity", "TimeoutStopSec=0"]
+    "said", ["", "TimeoutStopSec=31", "TimeoutStopSec=1min", "TimeoutStopSec=infinity", "TimeoutStopSec=0"]
 )
 def test_a_unit_that_stops_too_slowly_is_refused(said: str, tmp_path: Path) -> None:
     (tmp_path / "stacks").mkdir()
     (tmp_path / "x.service").write_text(f"[Service]\nExecStart=/bin/true\n{said}\n")
-    with pytest.raises(NotDeployable, match=r"x\.service: .*a Spot VM has 30 s\n    fix: write TimeoutStopSec=27s"):
+    with pytest.raises(NotDeployable, match=r"x\.service: .*a Spot VM has 30 s\n    fix: write TimeoutStopSec=30s"):
         refuse_known_bad(tmp_path, units=tmp_path)

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from agent.notices import Notice
 from agent.run.daemon import EXIT_GAVE_UP
 from agent.run.handover import EXIT_HANDED_OVER
+from agent.run.window import Window
 
 UNIT = Path(__file__).parents[2] / "systemd/spot-agent.service"
 WINDOW_S = 30.0
+RECORD_S = 2.0
 
 
 def settings(name: str) -> list[str]:
@@ -33,7 +36,9 @@ def test_the_agents_exposure_stays_low() -> None:
 
 def test_systemd_understands_every_line() -> None:
     said = analyze("verify", *(str(path) for path in (UNIT, UNIT.with_name("spot.slice")))).stderr
-    ours = [line for line in said.splitlines() if "spot" in line and "is not executable" not in line]
+    newer = "RestartSteps", "RestartMaxDelaySec"  # systemd 254, as in Ubuntu 24.04; an older one leaves them out
+    known = ("is not executable", *(f"Unknown key '{name}'" for name in newer))
+    ours = [line for line in said.splitlines() if "spot" in line and not any(one in line for one in known)]
     assert ours == []
 
 
@@ -48,9 +53,22 @@ def test_what_a_trainer_needs_is_not_taken_from_it() -> None:
     assert "CAP_IPC_LOCK" in " ".join(settings("CapabilityBoundingSet")), "page-locked memory"
 
 
-def test_a_stop_ends_inside_the_window_and_exit_statuses_mean_the_same_on_both_sides() -> None:
-    assert settings("TimeoutStopSec") == ["27s"]
-    assert float(settings("TimeoutStopSec")[0].rstrip("s")) < WINDOW_S
+def test_a_passing_trouble_never_ends_the_starting_of_agents() -> None:
+    """A 403 for 7 minutes took ten starts in less than that, and the unit was down for good."""
+    assert settings("StartLimitIntervalSec") == ["0"]
+    assert settings("StartLimitBurst") == []
+    assert settings("Restart") == ["on-failure"]
+    assert settings("RestartPreventExitStatus") == [f"2 {EXIT_GAVE_UP}"], "and what is final is not tried again"
+
+
+def test_systemd_waits_for_the_record_of_a_window_that_was_missed() -> None:
+    """Its patience ended with the window, and the record of what was lost with the agent."""
+    notice = Notice("sigterm", "operator_stop", at=0.0)
+    recorded = Window(notice, 0.0, WINDOW_S, lambda: 0.0).deadline + RECORD_S
+    assert recorded < float(settings("TimeoutStopSec")[0].rstrip("s")) <= WINDOW_S
+
+
+def test_logind_lets_go_within_the_window_and_exit_statuses_mean_the_same_on_both_sides() -> None:
     held = re.findall(
         r"^InhibitDelayMaxSec=(\d+)$", (UNIT.parent / "logind.conf.d/spot-training.conf").read_text(), re.M
     )

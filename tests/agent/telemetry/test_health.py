@@ -105,6 +105,31 @@ def test_a_trainer_without_a_heartbeat_is_not_healthy_until_it_steps_again(
     assert ask(port, "/healthz")[0] == 200
 
 
+def test_a_phase_without_steps_is_healthy_within_its_limit_once_a_trainer_has_stepped_here(
+    health: Health, clock: Clock
+) -> None:
+    """An evaluation, or a restore after a crash, that outlasts the heartbeat's limit had the VM replaced."""
+    health.set_trainer(running=True, stepping=False)
+    health.set_phase("starting", limit_s=3600)
+    assert health.why_unhealthy() == "the trainer is starting or restoring"
+    health.set_trainer(running=True, stepping=True)
+    health.set_phase("evaluating", limit_s=600)
+    clock.now += 600
+    assert health.why_unhealthy() == ""
+    clock.now += 1
+    assert health.why_unhealthy() == "evaluating for 601 s, more than 600 s"
+    health.set_phase("training")
+    assert health.why_unhealthy() == "no step for 601 s, more than 60 s"
+    health.set_step(8)
+    assert health.why_unhealthy() == ""
+    health.set_trainer(running=False, stepping=False)
+    assert health.why_unhealthy() == "no trainer is running"
+    health.set_trainer(running=True, stepping=False)
+    health.set_phase("restoring", limit_s=300)
+    clock.now += 300
+    assert health.why_unhealthy() == ""
+
+
 def test_metrics_are_what_happened(health: Health, port: int, clock: Clock) -> None:
     health.set_step(120)
     health.observe_commit(100, stage_s=0.15, durable_s=4.0, size=1_000_000)
