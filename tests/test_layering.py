@@ -166,19 +166,22 @@ def reachable(graph: dict[str, set[str]], start: str) -> set[str]:
 
 # --- what is loaded ---
 
-BLOCKED = """
+WITHOUT = """
 import sys
-class Block:
+class Without:
+    def __init__(self, finder):
+        self.finder = finder
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {blocked!r}:
-            raise ModuleNotFoundError("No module named " + repr(name) + " (blocked)", name=name)
-sys.meta_path.insert(0, Block())
+        return None if name.partition(".")[0] in {missing!r} else self.finder.find_spec(name, path, target)
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
 """
 
 
-def imported_by(statement: str, *, blocked: frozenset[str] = frozenset(), path: Path = ROOT) -> set[str]:
-    """The modules that a fresh interpreter in `path` has loaded after `statement`; what is `blocked` is not there."""
-    program = f"{BLOCKED.format(blocked=set(blocked))}{statement}\nimport json; print(json.dumps(sorted(sys.modules)))"
+def imported_by(statement: str, *, missing: frozenset[str] = frozenset(), path: Path = ROOT) -> set[str]:
+    """The modules that a fresh interpreter in `path` has loaded after `statement`; what is `missing` can't be found."""
+    program = f"{WITHOUT.format(missing=set(missing))}{statement}\nimport json; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=path, capture_output=True, text=True, timeout=60, check=False
     )
@@ -217,3 +220,59 @@ def test_reading_a_run_file_loads_no_client_and_no_screen() -> None:
 def test_the_local_cloud_and_the_command_line_need_no_torch() -> None:
     loaded = imported_by("import infra.cli, infra.local.metadata, infra.local.storage")
     assert packages(loaded) & {"torch", "transformers", "workloads"} == set()
+
+
+# --- the library that a training script holds ---
+
+LIBRARY = sorted(module for module in modules() if is_in(module, "spot_training"))
+WIRE = [module for module in LIBRARY if is_in(module, "spot_training.protocol")]
+OURS = frozenset({"agent", "infra", "workloads"})
+NOT_TORCH = frozenset(
+    {"crc32c", "dbus_fast", "google", "httpx2", "numpy", "prometheus_client", "psutil", "pydantic", "requests", "rich"}
+    | {"safetensors", "structlog", "tokenizers", "transformers", "typer", "yaml"}
+)
+
+
+def import_all(found: list[str]) -> str:
+    return "\n".join(f"import {module}" for module in found)
+
+
+def test_the_library_is_imported_where_there_is_torch_and_nothing_else(tmp_path: Path) -> None:
+    loaded = imported_by(import_all(LIBRARY), missing=NOT_TORCH | OURS, path=tmp_path)
+    assert set(LIBRARY) <= loaded
+
+
+def test_a_run_trains_and_finishes_where_there_is_torch_and_nothing_else(tmp_path: Path) -> None:
+    script = """
+from pathlib import Path
+import torch
+from spot_training import Session
+model = torch.nn.Linear(2, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+with Session.open("bare") as session:
+    session.track(model=model, optimizer=optimizer)
+    for step in session.steps(2):
+        model(torch.ones(1, 2)).sum().backward()
+        with session.update():
+            optimizer.step()
+            session.log(step=step)
+    session.finish(lambda folder: (folder / "weights").write_text("here"))
+"""
+    imported_by(script, missing=NOT_TORCH | OURS, path=tmp_path)
+    assert (tmp_path / "out/bare/result/weights").read_text() == "here"
+
+
+def test_the_wire_is_imported_without_torch(tmp_path: Path) -> None:
+    loaded = imported_by(import_all(WIRE), missing=NOT_TORCH | OURS | {"torch"}, path=tmp_path)
+    assert set(WIRE) <= loaded
+
+
+def test_the_library_names_no_third_party_but_torch() -> None:
+    third_parties = {
+        (module, top)
+        for module in LIBRARY
+        for top in packages(imports()[module])
+        if top not in sys.stdlib_module_names and top not in {"spot_training", "torch"}
+    }
+    assert third_parties == {("spot_training.rng", "numpy")}, "NumPy late, and only where the user's run has it"
+    assert {name for module in WIRE for name in packages(imports()[module])} & {"torch"} == set()

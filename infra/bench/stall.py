@@ -102,7 +102,7 @@ def _serve(tell: Connection, size: int, tries: int) -> None:
 def _alternate(state: TrainState, guard: Guard, stager: Stager, tries: int) -> tuple[list[float], list[float], bool]:
     """Seconds of each staging and each copy, and whether both hold the same bytes as the tensors."""
     import torch  # noqa: PLC0415
-    from spot_training.layout import read_layout  # noqa: PLC0415
+    from spot_training.tensors import tensors_in  # noqa: PLC0415
 
     from infra.bench.state import checksums  # noqa: PLC0415
 
@@ -122,9 +122,8 @@ def _alternate(state: TrainState, guard: Guard, stager: Stager, tries: int) -> t
             staged.append(seconds[0])
             copied.append(seconds[1])
     arena = max(stager.held, key=lambda held: held.step).arena
-    layout = read_layout(arena.view, total=arena.size)
-    views = dict(zip((slot.name for slot in layout.slots), layout.views(arena.view), strict=True))
-    there = checksums({name: views[name] for name in tensors})
+    staged_there = tensors_in(arena.view, size=arena.size)
+    there = checksums({name: staged_there[name] for name in tensors})
     return staged, copied, checksums(tensors) == checksums(warm) == there
 
 

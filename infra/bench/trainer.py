@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from spot_training import Session
-from spot_training.layout import read_layout
 from spot_training.protocol.arena import Arena
 from spot_training.state import TrainState
+from spot_training.tensors import tensors_in
 
 from agent.checkpoint.bucket import Checkpoints
 from agent.checkpoint.restore import fetch_newest
@@ -74,18 +74,15 @@ class Hand:
         store = open_store(f"{self._bucket_url}/{self._run_id}")
         fetched = fetch_newest(Checkpoints(store, self._run_id), timeout=_CHECK_TIMEOUT_S)
         assert fetched is not None, "nothing was committed"
-        layout = read_layout(fetched.arena.view, total=fetched.arena.size)
-        views = zip(layout.slots, layout.views(fetched.arena.view), strict=True)
-        found = {slot.name: view for slot, view in views if not slot.name.startswith("rng.")}
-        sums = checksums(found)
-        del found, views
+        found = tensors_in(fetched.arena.view, size=fetched.arena.size)
+        sums = checksums({name: tensor for name, tensor in found.items() if not name.startswith("rng.")})
+        del found
         fetched.arena.close()
         return sums
 
 
 def _load(arena: Arena, state: TrainState, values: dict[str, Any]) -> None:
-    layout = read_layout(arena.view, total=arena.size)
-    state.load(dict(zip((slot.name for slot in layout.slots), layout.views(arena.view), strict=True)), values)
+    state.load(tensors_in(arena.view, size=arena.size), values)
 
 
 def main() -> None:

@@ -11,8 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load
-from spot_training.layout import _NAMES, LayoutError, plan_layout, read_layout
 from spot_training.protocol.arena import Arena
+from spot_training.protocol.layout import WIDTHS, LayoutError, read_layout
+from spot_training.tensors import _NAMES, lay_out, tensors_in, views
 from torch import Tensor
 
 DTYPES = sorted(_NAMES, key=str)
@@ -34,11 +35,11 @@ def bits(tensor: Tensor) -> bytes:
 
 def staged(tensors: dict[str, Tensor]) -> bytes:
     """The bytes of an arena that `tensors` were copied into the way the stager does it."""
-    layout = plan_layout(tensors)
+    layout = lay_out(tensors)
     arena = Arena.create(layout.size)
     arena.view[: len(layout.header)] = layout.header
-    for slot, view in zip(layout.slots, layout.views(arena.view), strict=True):
-        view.copy_(tensors[slot.name])
+    for name, view in views(layout, arena.view).items():
+        view.copy_(tensors[name])
     raw = bytes(arena.view)
     arena.close()
     return raw
@@ -66,18 +67,20 @@ def test_any_set_of_tensors_comes_back_bit_for_bit(wanted: dict[str, tuple[torch
     tensors = {name: random_bits(dtype, shape, seed) for seed, (name, (dtype, shape)) in enumerate(wanted.items())}
     raw = staged(tensors)
     assert_same(load(raw), tensors)
-    layout = read_layout(raw, total=len(raw))
-    views = layout.views(bytearray(raw))
-    assert_same(dict(zip((slot.name for slot in layout.slots), views, strict=True)), tensors)
+    assert_same(tensors_in(bytearray(raw), size=len(raw)), tensors)
 
 
 def test_every_tensor_is_aligned_to_its_own_width() -> None:
-    layout = plan_layout({str(dtype): random_bits(dtype, (3,)) for dtype in DTYPES})
+    layout = lay_out({str(dtype): random_bits(dtype, (3,)) for dtype in DTYPES})
     arena = Arena.create(layout.size)
-    views = layout.views(arena.view)
-    assert [view.data_ptr() % view.element_size() for view in views] == [0] * len(DTYPES)
-    del views
+    found = views(layout, arena.view)
+    assert [view.data_ptr() % view.element_size() for view in found.values()] == [0] * len(DTYPES)
+    del found
     arena.close()
+
+
+def test_the_wire_knows_every_type_and_its_width_without_torch() -> None:
+    assert {name: torch.empty((), dtype=dtype).element_size() for dtype, name in _NAMES.items()} == WIDTHS
 
 
 def test_a_tensor_that_is_not_contiguous_is_stored_in_its_logical_order() -> None:
@@ -87,7 +90,7 @@ def test_a_tensor_that_is_not_contiguous_is_stored_in_its_logical_order() -> Non
 
 def test_a_dtype_that_a_checkpoint_can_not_hold_is_named_before_anything_is_written() -> None:
     with pytest.raises(LayoutError, match=r"phase: a checkpoint can't hold torch\.complex64"):
-        plan_layout({"phase": torch.zeros(2, dtype=torch.complex64)})
+        lay_out({"phase": torch.zeros(2, dtype=torch.complex64)})
 
 
 def file(header: Any, data: bytes = b"") -> bytes:

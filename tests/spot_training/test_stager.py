@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load
 from spot_training import stager as stager_module
 from spot_training.guard import Guard
-from spot_training.layout import LayoutError
 from spot_training.protocol.arena import Arena, ArenaError
+from spot_training.protocol.layout import LayoutError
 from spot_training.protocol.messages import Arenas, Declined, SaveReason, Staged, Staging
 from spot_training.stager import Stager
 
@@ -74,7 +74,7 @@ def trainer() -> Iterator[Trainer]:
     trainer = Trainer()
     yield trainer
     for held in trainer.stager.held:
-        held.views = []
+        held.views = {}
         held.arena.close()
 
 

@@ -21,7 +21,6 @@ from typing import Any
 import torch
 from spot_training.beats import Beats
 from spot_training.guard import Guard
-from spot_training.layout import read_layout
 from spot_training.protocol.arena import Arena
 from spot_training.protocol.channel import Closed, Connection
 from spot_training.protocol.messages import (
@@ -41,6 +40,7 @@ from spot_training.protocol.messages import (
 )
 from spot_training.stager import Stager
 from spot_training.state import Boundary, Stateful, TrainState
+from spot_training.tensors import tensors_in
 from torch import nn
 
 log = logging.getLogger("spot")
@@ -233,9 +233,7 @@ class Session:
         begun = time.monotonic()
         if message.restore is not None and self._state:
             arena = self._arenas[message.restore]
-            layout = read_layout(arena.view, total=arena.size)
-            tensors = dict(zip((slot.name for slot in layout.slots), layout.views(arena.view), strict=True))
-            self._state.load(tensors, message.state)
+            self._state.load(tensors_in(arena.view, size=arena.size), message.state)
             self.step = self._committed_step = message.step
         self._send(Restored(self.step, time.monotonic() - begun), [])
 

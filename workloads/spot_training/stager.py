@@ -15,10 +15,11 @@ from typing import Any
 
 from spot_training.beats import BEAT_S
 from spot_training.guard import Guard, TornError
-from spot_training.layout import Layout, plan_layout
 from spot_training.protocol.arena import Arena, ArenaError
+from spot_training.protocol.layout import Layout
 from spot_training.protocol.messages import Arenas, Declined, SaveReason, Staged, Staging
 from spot_training.state import Boundary, TrainState
+from spot_training.tensors import lay_out, views
 from torch import Tensor
 
 log = logging.getLogger("spot")
@@ -34,7 +35,7 @@ class Held:
     last; -1 where that is not known."""
 
     arena: Arena
-    views: list[Tensor]
+    views: dict[str, Tensor]
     staged: Staged | None = None
     busy: bool = False
     step: int = -1
@@ -62,7 +63,7 @@ class Stager:
     def adopt(self, arenas: list[Arena], busy: list[bool], *, restored: int | None = None) -> None:
         """Arenas that the agent kept over a restart; they serve again if the state still fits them. `restored`: the
         one that holds this very boundary."""
-        self.held = [Held(arena, [], busy=flag) for arena, flag in zip(arenas, busy, strict=True)]
+        self.held = [Held(arena, {}, busy=flag) for arena, flag in zip(arenas, busy, strict=True)]
         if restored is not None:
             self.held[restored].step = self.staged_step
 
@@ -161,8 +162,8 @@ class Stager:
         self._send(Staging(index, boundary.step, 0), [])
         held.arena.view[: len(layout.header)] = layout.header
         told = 0
-        for slot, view in zip(layout.slots, held.views, strict=True):
-            view.copy_(tensors[slot.name])
+        for slot in layout.slots:
+            held.views[slot.name].copy_(tensors[slot.name])
             end = slot.offset + slot.size
             if end - told >= _WATERMARK_STEP:
                 self._send(Staging(index, boundary.step, end), [])
@@ -184,7 +185,7 @@ class Stager:
 
     def _plan(self, tensors: dict[str, Tensor]) -> None:
         """Lay the tensors out, keep the arenas that fit, create and touch those that are missing."""
-        layout = plan_layout(tensors)
+        layout = lay_out(tensors)
         kept = [held for held in self.held if held.arena.size == layout.size]
         if len(kept) < len(self.held):
             kept = []  # the agent knows arenas by their place: keep all or none
@@ -198,11 +199,11 @@ class Stager:
                     raise
                 log.warning("one arena instead of two: a save waits for the one before it. %s", error)
                 break
-        old, self.held = self.held[len(kept) :], kept + [Held(arena, []) for arena in created]
+        old, self.held = self.held[len(kept) :], kept + [Held(arena, {}) for arena in created]
         for held in self.held:
-            held.views = layout.views(held.arena.view)
+            held.views = views(layout, held.arena.view)
         for held in old:
-            held.views = []
+            held.views = {}
             held.arena.close()
         self._layout = layout
         self._signature = [(name, tensor.shape, tensor.dtype) for name, tensor in tensors.items()]
