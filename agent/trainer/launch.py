@@ -55,4 +55,4 @@ def trainer_command(run: RunConfig, run_file: Path) -> list[str]:
     if run.workload.kind == "command":
         return list(run.workload.command)
     module = {"llm": "workloads.llm.train", "vlm": "workloads.vlm.train", "arr-coc": "workloads.arr_coc.train"}
-    return [sys.executable, "-m", module[run.workload.kind], str(run_file)]
+    return [sys.executable, "-P", "-m", module[run.workload.kind], str(run_file)]

@@ -110,8 +110,8 @@ def running_rig(storage: StorageControl, folder: Path, *, size: int) -> Iterator
     """A VM whose trainer, with `size` bytes of state, has done an update and whose arenas are ready."""
     run_file, address = folder / "bench.yaml", folder / "orders"
     run_file.write_text(_RUN)
-    trainer = [sys.executable, "-m", "infra.bench.trainer", str(run_file), str(size), str(address)]
-    command = [sys.executable, "-m", "infra.bench.agent", str(run_file), *trainer]
+    trainer = [sys.executable, "-P", "-m", "infra.bench.trainer", str(run_file), str(size), str(address)]
+    command = [sys.executable, "-P", "-m", "infra.bench.agent", str(run_file), *trainer]
     with (
         socket.socket(socket.AF_UNIX) as listener,
         closing_on_signals(Fleet(_RUN_ID, command, folder, storage, boot_delay_s=0.0)) as fleet,

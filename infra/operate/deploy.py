@@ -138,7 +138,7 @@ class Operation:
     def _python(self, module: str, *arguments: str, env: dict[str, str]) -> None:
         try:
             done = subprocess.run(
-                [sys.executable, "-m", module, *arguments],
+                [sys.executable, "-P", "-m", module, *arguments],
                 env=os.environ | env,
                 capture_output=True,
                 text=True,

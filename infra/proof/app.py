@@ -58,7 +58,7 @@ def synthesize(run_file: Path) -> dict[str, Json]:
     """The stacks of a run file, from `python -m infra.main`, as cdktf runs it. Raises NotSynthesized."""
     with tempfile.TemporaryDirectory(prefix="spot-proof-") as out:
         env = {**os.environ, "SPOT_RUN": str(run_file), "CDKTF_OUTDIR": out}
-        command = [sys.executable, "-m", "infra.main"]
+        command = [sys.executable, "-P", "-m", "infra.main"]
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=_SYNTH_TIMEOUT_S, check=False)
         if done.returncode:
             raise NotSynthesized(done.stderr.strip() or f"{' '.join(command)} ended with {done.returncode}")

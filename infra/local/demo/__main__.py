@@ -102,7 +102,7 @@ def probe(out: Path, name: str, env: dict[str, str], *, steps: int) -> subproces
     run_file = write_run_file(out, name, {"max_steps": steps, "warmup_steps": 0, "eval_every": None}, every="auto")
     with (folder / "log").open("wb") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "workloads.llm.train", str(run_file)],
+            [sys.executable, "-P", "-m", "workloads.llm.train", str(run_file)],
             env=os.environ | env | {"SPOT_STATE_DIR": str(folder)},
             stdout=log,
             stderr=subprocess.STDOUT,

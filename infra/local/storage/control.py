@@ -157,7 +157,7 @@ def running_storage(
 
     `preallocate` bytes of object memory are touched before it is ready (seconds per gigabyte).
     """
-    command = [sys.executable, "-m", "infra.local.storage", "--address", address, "--port", str(port)]
+    command = [sys.executable, "-P", "-m", "infra.local.storage", "--address", address, "--port", str(port)]
     command += ["--preallocate", str(preallocate), "--parent-pid", str(os.getpid())]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
     try:

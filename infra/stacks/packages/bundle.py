@@ -143,7 +143,7 @@ def _build_wheel(root: Path, out: Path) -> None:
 def _fill_wheelhouse(content: Path) -> None:
     house = content / "wheelhouse"
     for file in sorted(content.glob("requirements-*.txt")):
-        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps"]
+        pip = [sys.executable, "-P", "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps"]
         command = [*pip, "--only-binary", ":all:", "--require-hashes", "--dest", str(house), "-r", str(file)]
         if subprocess.run(command, check=False, timeout=1800).returncode:
             raise BundleError(f"pip could not fetch the wheels of {file.name}; it says above why")
