@@ -9,6 +9,8 @@ import logging
 import os
 import socket
 import sys
+import time
+import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from pathlib import Path
@@ -24,16 +26,17 @@ from agent.notices import Notices
 from agent.notices.logind import Logind
 from agent.notices.metadata import MetadataClient, MetadataError, is_on_gce, watch_metadata
 from agent.notices.signals import signal_notices
-from agent.run.daemon import Agent
+from agent.run.daemon import EXIT_VM_UNFIT, Daemon
 from agent.run.handover import handover_on_hangup
 from agent.store import open_store
 from agent.telemetry import journal
 from agent.telemetry.cloud_log import CloudLog, cloud_log
 from agent.telemetry.health import Health
-from agent.trainer.folder import FolderLink
+from agent.telemetry.ledger import Ledger
+from agent.trainer.host import Host
 from agent.trainer.launch import trainer_command
 from agent.trainer.scope import own_unit
-from agent.vm.group import finish
+from agent.vm.group import GROUP, finish
 
 log = structlog.get_logger()
 
@@ -58,6 +61,7 @@ async def supervise(
         vm = os.environ.get("SPOT_LOCAL_VM") or socket.gethostname()
         client: MetadataClient | None = None
         sender: CloudLog | None = None
+        replaceable = False
         if await is_on_gce():
             client = await stack.enter_async_context(MetadataClient())
             watching = asyncio.create_task(watch_metadata(client, notices))
@@ -70,20 +74,45 @@ async def supervise(
             else:
                 sender = await stack.enter_async_context(cloud_log(client, machine))
                 vm = machine.name
+                replaceable = GROUP in machine.attributes
                 if NOTICE_ATTRIBUTE in machine.attributes:  # the VM's own template knows better than the run file
                     warning_s = parse_seconds(machine.attributes[NOTICE_ATTRIBUTE])
+        try:
+            boot = claimant(state_dir)
+        except OSError as error:
+            log.error("vm_unfit", error=f"{state_dir} can't be written: {error}")
+            return EXIT_VM_UNFIT
         store = open_store(f"{run.checkpoint.bucket}/{run.run_id}")
-        saver = Saver(Checkpoints(store, run.run_id), Uploader(store), run.checkpoint.keep)
-        agent = Agent(run, run_file, state_dir, saver, notices, health, vm, command or trainer_command(run, run_file))
-        agent.is_preempted, agent.warning_s, agent.unit = is_preempted, warning_s, own_unit()
-        stack.enter_context(handover_on_hangup(agent, sender))
-        if run.workload.kind == "command":
-            agent.folder_link = FolderLink(agent)
+        saver = Saver(Checkpoints(store, run.run_id), Uploader(store), run.checkpoint.keep, boot)
+        host = Host(
+            run,
+            run_file,
+            state_dir,
+            command or trainer_command(run, run_file),
+            own_unit(),
+            saver,
+            health,
+            Ledger(store, run.run_id, vm, boot),
+            time.monotonic,
+        )
+        daemon = Daemon(host, notices, warning_s=warning_s, is_preempted=is_preempted, replaceable=replaceable)
+        stack.enter_context(handover_on_hangup(daemon, sender))
         log.info("agent_started", run_id=run.run_id, vm=vm, bucket=store.url, pid=os.getpid(), health_port=port)
-        status = await agent.run()
+        status = await daemon.run()
         if client:
-            await finish(agent.ending, client)
+            await finish(daemon.cause, client)
         return status
+
+
+def claimant(state_dir: Path) -> str:
+    """This boot of this VM: a name that survives the agent, but not the VM's disk. OSError where it can't be kept."""
+    state_dir.mkdir(parents=True, exist_ok=True)
+    path = state_dir / "claimant"
+    if not path.exists() or not path.read_text():
+        aside = path.with_suffix(".tmp")
+        aside.write_text(uuid.uuid4().hex)
+        aside.replace(path)
+    return path.read_text()
 
 
 async def ask_preempted(client: MetadataClient) -> bool:
@@ -110,7 +139,7 @@ def main() -> None:
         prog="spot-agent",
         description="Supervises a training run on a Spot VM and saves its state before the VM goes.",
         epilog="Exit status: 0 complete, or preempted and saved; 1 worth another start; 2 a mistake in the run file; "
-        "3 the run can't go on by itself (the last event, gave_up, says why).",
+        "3 the run can't go on by itself (the last event, gave_up, says why); 4 this VM can't, another may (vm_unfit).",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="supervise the run that RUN.yaml describes, until it is complete")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -16,14 +17,19 @@ from spot_training.protocol.arena import Arena, ArenaError
 
 from agent.checkpoint.bucket import Checkpoints, Entry
 from agent.checkpoint.manifest import Manifest, ManifestError, NewerFormatError, Part
-from agent.store import Corrupt, NotFound, Store, StoreError, Unavailable
+from agent.store import Corrupt, Forbidden, NotFound, Store, StoreError, Unavailable
 
 log = structlog.get_logger()
 _PART_TIMEOUT_S = 120.0
 
 
 class RestoreError(Exception):
-    """There are checkpoints, but none can be used; or the bucket stayed out of reach, or memory is short."""
+    """There are checkpoints, but none can be used; or the bucket stayed out of reach, or memory is short. `passing`:
+    another try, or another VM, may fare better."""
+
+    def __init__(self, text: str, *, passing: bool = False) -> None:
+        super().__init__(text)
+        self.passing = passing
 
 
 @dataclass(frozen=True)
@@ -37,8 +43,11 @@ class Fetched:
     bad: list[str]
 
 
-def fetch_newest(checkpoints: Checkpoints, *, timeout: float, connections: int = 16) -> Fetched | None:
+def fetch_newest(
+    checkpoints: Checkpoints, *, timeout: float, connections: int = 16, passed_over: Collection[str] = ()
+) -> Fetched | None:
     """Fetch the newest good checkpoint, or return None where the run has none yet. Blocks; call it in a thread.
+    `passed_over`: folders of checkpoints that can't be trained from.
 
     Raises:
         RestoreError: every checkpoint is bad, the bucket is out of reach for `timeout` seconds, or there is no memory
@@ -49,20 +58,29 @@ def fetch_newest(checkpoints: Checkpoints, *, timeout: float, connections: int =
     pause = 0.2
     while True:
         try:
-            return _fetch_newest(checkpoints, begun=begun, timeout=timeout, connections=connections)
-        except Unavailable as error:
+            return _fetch_newest(
+                checkpoints, begun=begun, timeout=timeout, connections=connections, passed_over=passed_over
+            )
+        except (Unavailable, Forbidden) as error:  # a grant may still spread
             left = begun + timeout - time.monotonic()
             if left <= pause:
-                raise RestoreError(f"no checkpoint could be fetched within {timeout:.0f} s: {error}") from error
+                raise RestoreError(
+                    f"no checkpoint could be fetched within {timeout:.0f} s: {error}", passing=True
+                ) from error
             log.warning("restore_waits", error=str(error), left_s=round(left))
             time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
             pause = min(10.0, pause * 2)
 
 
-def _fetch_newest(checkpoints: Checkpoints, *, begun: float, timeout: float, connections: int) -> Fetched | None:
+def _fetch_newest(
+    checkpoints: Checkpoints, *, begun: float, timeout: float, connections: int, passed_over: Collection[str]
+) -> Fetched | None:
     bad: list[str] = []
     entries = checkpoints.entries(timeout=timeout)
     for entry in entries:
+        if entry.folder in passed_over:
+            bad.append(f"{entry.folder}: the trainer failed each time it started from it")
+            continue
         try:
             manifest = checkpoints.read(entry, timeout=timeout)
             arena = fetch(checkpoints.store, manifest, connections=connections, timeout=timeout)
@@ -73,7 +91,9 @@ def _fetch_newest(checkpoints: Checkpoints, *, begun: float, timeout: float, con
             log.error("checkpoint_bad", folder=entry.folder, step=entry.step, error=str(error))
             continue
         except ArenaError as error:  # an older one would not fit either, or throw work away
-            raise RestoreError(f"the checkpoint of step {entry.step} can't be fetched: {error}") from error
+            raise RestoreError(
+                f"the checkpoint of step {entry.step} can't be fetched: {error}", passing=True
+            ) from error
         return Fetched(arena, manifest, entry, time.monotonic() - begun, bad)
     if bad:
         raise RestoreError("none of the run's checkpoints is good:\n  " + "\n  ".join(bad))

@@ -78,6 +78,9 @@ class Saver:
     slots: list[Slot] = field(default_factory=list)
     committed_step: int = 0
     staged_step: int = 0
+    committed_attempt: int = 0
+    line_known: bool = False
+    """Whether what is committed is known: not yet, in an agent that has just been started."""
     last_commit: Commit | None = None
     on_commit: Callable[[int, Staged], Awaitable[None]] | None = None
     on_failure: Callable[[int, Staged, Exception], Awaitable[None]] | None = None
@@ -90,10 +93,25 @@ class Saver:
 
     # --- what the trainer says ---
 
+    def learn(self, attempt: int, *, timeout: float) -> None:
+        """What the line of an adopted trainer's attempt has safe. Blocks; call it in a thread. May raise StoreError."""
+        entries = self.checkpoints.entries(timeout=timeout)
+        if entries:
+            self.committed_step = max(self.committed_step, entries[0].step)
+            self.committed_attempt = max(self.committed_attempt, entries[0].attempt)
+            self.staged_step = max(self.staged_step, self.committed_step)
+        self.line_known = True
+
+    def superseded(self, *, timeout: float) -> bool:
+        """Whether another VM has claimed a newer attempt of this run. Blocks; call it in a thread."""
+        newer = superseded_by(self.checkpoints.store, self.attempt, claimant=self.claimant, timeout=timeout)
+        return newer is not None
+
     def begin_attempt(self, attempt: int, step: int) -> None:
         """A trainer starts at `step`: metrics lines past it are void, they will be logged again."""
         self.attempt = attempt
         self.staged_step = step
+        self.line_known = True
         self._lines = {at: line for at, line in self._lines.items() if at < step}
 
     def share(self, keep: int, arenas: list[Arena]) -> None:
@@ -272,6 +290,8 @@ class Saver:
         await self._insist(drain, partial(self.checkpoints.commit, manifest))
         now = time.monotonic()
         self.committed_step = max(self.committed_step, staged.step)
+        self.committed_attempt = attempt
+        self.line_known = True
         self.last_commit = Commit(
             step=staged.step,
             reason=staged.reason,

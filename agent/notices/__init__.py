@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from agent.config.causes import Cause
+
 Source = Literal["metadata", "maintenance", "logind", "sigterm", "drill"]
-Cause = Literal["preempted", "maintenance", "operator_stop", "drill"]
 
 
 @dataclass(frozen=True, slots=True)

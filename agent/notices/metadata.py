@@ -19,7 +19,8 @@ from typing import Any, Self
 import httpx2
 import structlog
 
-from agent.notices import Cause, Notices, Source
+from agent.config.causes import Cause
+from agent.notices import Notices, Source
 
 ADDRESS = "169.254.169.254"  # not the name: off GCE, resolving that can hang for 20 s
 TOKEN_PATH = "instance/service-accounts/default/token"  # noqa: S105 - where it is, not what it is

@@ -1,318 +1,343 @@
-"""The agent: one run on one VM, from the first attempt to the last notice.
+"""The daemon: one run on one VM, from the first attempt to the last notice.
 
-`Agent.run` goes round: claim an attempt, fetch the newest checkpoint while the trainer starts, watch it, and when it
-ends do what the cause asks for. A notice opens the window (`agent.run.emergency`), whatever else is going on.
+It goes round: an attempt begins, or is found under way; it ends; its cause says what is done. A notice opens the window
+(`agent.run.emergency`), whatever else is going on. What passes by itself is waited for; what this VM can't do another
+one may; and what no VM can ends the run.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import os
-import time
-import uuid
+import random
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import asdict, dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
-from spot_training.protocol.channel import listen
-from spot_training.protocol.messages import Phase, Staged
+from spot_training.protocol.arena import ArenaError
+from spot_training.protocol.channel import AsyncConnection, listen
+from spot_training.protocol.messages import Drill, DrillReport, Staged
 
-from agent.checkpoint.line import AttemptError, claim_attempt
+from agent.checkpoint.line import AttemptError
 from agent.checkpoint.manifest import NewerFormatError
 from agent.checkpoint.restore import RestoreError
-from agent.checkpoint.results import is_complete, store_result
-from agent.checkpoint.saver import Saver, Superseded
-from agent.config import RunConfig
-from agent.notices import Notices
-from agent.run.periodic import PeriodicSaves
-from agent.run.watch import watch_notices, watch_trainer
-from agent.store import Store, StoreError
-from agent.telemetry.health import Health
-from agent.telemetry.ledger import Incident, Kind, Resume, utc_now, write_record
-from agent.trainer.endings import await_end
-from agent.trainer.folder import FolderLink
-from agent.trainer.launch import fetch_state
-from agent.trainer.link import Link
-from agent.trainer.process import Trainer, TrainerRecord
-from agent.trainer.reception import receive
-from agent.trainer.restarts import Cause, Restarts
-from agent.trainer.scope import move_to_scope
-from agent.vm.group import Ending
-from agent.vm.systemd import notify, report, trainer_environment
+from agent.checkpoint.results import is_complete
+from agent.checkpoint.saver import Superseded
+from agent.config.causes import FAILURES, Cause
+from agent.notices import Notice, Notices
+from agent.run.drill import answer_drill
+from agent.run.emergency import use_window
+from agent.run.window import SHUTDOWN_SOURCES, Window
+from agent.store import Forbidden, NotFound, StoreError, Unavailable
+from agent.telemetry.ledger import Incident
+from agent.trainer.attempt import Attempt
+from agent.trainer.endings import Ending, VmUnfit, await_end
+from agent.trainer.host import SOCKET, Host
+from agent.trainer.process import TrainerRecord
+from agent.trainer.reception import Reception
+from agent.trainer.restarts import Restarts
+from agent.trainer.result import ResultRefused
+from agent.vm.systemd import notify, report
 
 log = structlog.get_logger()
 T = TypeVar("T")
 
-SOCKET = "agent.sock"
+EXIT_AGAIN = 1
 EXIT_GAVE_UP = 3  # systemd/spot-agent.service does not start it again then
+EXIT_VM_UNFIT = 4  # its unit powers the VM off, and the group makes another one
 _CALL_TIMEOUT_S = 30.0
+_BUCKET_PATIENCE_S = (
+    900.0  # a grant spreads in 2 to 7 minutes or more, and a bucket comes back: waiting costs less than a VM
+)
+_PAUSE_S = (0.5, 15.0)
 _CLOSING_S = 2.5
+_RECORD_S = 30.0
+_UNFIT_VMS = 3  # in a row, without a checkpoint between: then it is not the VMs
+_WARM_EVERY_S = 60.0
+_WARM_CONNECTIONS = 8
 
 
 class GaveUp(Exception):
     """The run can't go on by itself; the message is for the operator."""
 
 
-@dataclass
-class Agent:
-    """Supervises `run` on this VM. `command` starts the trainer; `vm` names this machine in the ledger."""
+class Daemon:
+    """Supervises `host.run` on this VM.
 
-    run_config: RunConfig
-    run_file: Path
-    state_dir: Path
-    saver: Saver
-    notices: Notices
-    health: Health
-    vm: str
-    command: list[str]
-    folder_link: FolderLink | None = None
-    is_preempted: Callable[[], Awaitable[bool]] | None = None
-    ending: Ending = "stopped"
-    unit: str | None = None  # the systemd service we are, which trainers must outlive
-    clock: Callable[[], float] = time.monotonic
+    `warning_s`: how long before the machine shuts down a preemption is told. `is_preempted` asks whether this VM is.
+    `replaceable`: a group makes another VM where this one goes. `cause`: how the work on this VM ended.
+    """
 
-    step: int = 0
-    last_beat: float = 0.0
-    link: Link | None = None
-    trainer: Trainer | None = None
-    resume: Resume | None = None
-    complete: bool = False
-    warning_s: float = 0.0
-    window_open: bool = False
-    incident_open: Incident | None = None
-    power_off_seen: asyncio.Event = field(default_factory=asyncio.Event)
-    superseded: asyncio.Event = field(default_factory=asyncio.Event)
-    hung: asyncio.Event = field(default_factory=asyncio.Event)
-    window_closed: asyncio.Future[Cause] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    fetched: asyncio.Task[Staged | None] | None = None
-    _background: set[asyncio.Task[object]] = field(default_factory=set)
-
-    @property
-    def store(self) -> Store:
-        return self.saver.checkpoints.store
-
-    @property
-    def record_file(self) -> Path:
-        return self.state_dir / "trainer.json"
+    def __init__(
+        self,
+        host: Host,
+        notices: Notices,
+        *,
+        warning_s: float = 0.0,
+        is_preempted: Callable[[], Awaitable[bool]] | None = None,
+        replaceable: bool = False,
+    ) -> None:
+        self.host = host
+        self.notices = notices
+        self.warning_s = warning_s
+        self.is_preempted = is_preempted
+        self.replaceable = replaceable
+        self.attempt: Attempt | None = None
+        self.window: Window | None = None
+        self.opened = asyncio.Event()
+        self.cause: Cause | None = None
+        self.restarts = Restarts(host.run.supervision.crash_limit)
+        self._background: set[asyncio.Task[Any]] = set()
 
     async def run(self) -> int:
         """Run until the run is complete, a notice ends this VM, or the run can't go on. Returns the exit status."""
-        self.state_dir.mkdir(parents=True, exist_ok=True)
-        self.restarts = Restarts(self.run_config.supervision.crash_limit)
-        self.periodic = PeriodicSaves(self.run_config.checkpoint.every, self.clock)
-        self.saver.on_commit = self._on_commit
-        self.saver.on_failure = self._on_save_failed
-        adopted = TrainerRecord.read(self.record_file)
-        self.saver.attempt = adopted.attempt if adopted else 0  # before a trainer can say hello again
-        self.saver.claimant = self._claimant()
-        stop_listening = await listen(self.state_dir / SOCKET, partial(receive, self))
-        watchers = [asyncio.create_task(watch_notices(self)), asyncio.create_task(watch_trainer(self))]
+        saver = self.host.saver
+        saver.on_commit, saver.on_failure = self._on_commit, self._on_save_failed
+        record = TrainerRecord.read(self.host.record_file)
+        if record:  # before anybody is asked: a notice may come next, or the trainer say hello
+            self.attempt = Attempt.adopt(self.host, record)
+        reception = Reception(lambda: self.attempt, self._drill)
+        stop_listening = await listen(self.host.state_dir / SOCKET, reception.receive)
+        watchers = [self.spawn(self._watch_notices()), self.spawn(self._keep_warm())]
         self.spawn(report(lambda: not any(watcher.done() for watcher in watchers), self.status))
         notify(ready=1)
         try:
-            return await self._unless_window_closes(self._attempts(adopted))
-        except (GaveUp, StoreError, RestoreError, NewerFormatError, AttemptError) as error:
-            log.error("gave_up", error=str(error))
-            await self.record(self.incident("gave_up", "agent", detail=str(error)))
-            if isinstance(error, StoreError):
-                return 1
-            others = self.superseded.is_set() or isinstance(error, AttemptError)  # somebody else trains this run
-            self.ending = "superseded" if others else "gave_up"
-            return EXIT_GAVE_UP
+            return await self._unless_window_closes(self._attempts())
+        except (GaveUp, VmUnfit, ResultRefused, StoreError, RestoreError, NewerFormatError, AttemptError,
+                Superseded, ArenaError, OSError) as error:  # fmt: skip
+            return await self._give_up(error)
         finally:
-            for task in (*watchers, *self._background):
+            for task in self._background:
                 task.cancel()
-            if self.trainer and self.trainer.running:
-                with contextlib.suppress(TimeoutError):  # it was killed; the kernel clears it away without us
-                    await self.trainer.stop(grace=1.0)
+            if self.attempt:
+                if self.attempt.process.running:
+                    await self.attempt.stop(grace=1.0)
+                await self.attempt.close()
             await stop_listening()
-            self.saver.uploader.close()
+            saver.uploader.close()
+
+    # --- round and round ---
 
     async def _unless_window_closes(self, attempts: Coroutine[Any, Any, int]) -> int:
         """What `attempts` returns. It ends with the window by itself, unless it waits for a bucket that is away."""
         working = asyncio.create_task(attempts)
+        closing = asyncio.create_task(self._closed())
         try:
-            either: list[asyncio.Future[Any]] = [working, self.window_closed]
+            either: list[asyncio.Future[Any]] = [working, closing]
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             await asyncio.wait({working}, timeout=_CLOSING_S)
             return await working if working.done() else 0
         finally:
             working.cancel()
+            closing.cancel()
 
-    async def _attempts(self, adopted: TrainerRecord | None) -> int:
-        await asyncio.to_thread(self.store.check, timeout=_CALL_TIMEOUT_S)
+    async def _closed(self) -> Cause:
+        """When a window has opened and closed: why."""
+        await self.opened.wait()
+        assert self.window is not None
+        await self.window.closed.wait()
+        return self.window.cause
+
+    async def _attempts(self) -> int:
         while True:
-            if await asyncio.to_thread(is_complete, self.store, timeout=_CALL_TIMEOUT_S):
-                log.info("complete", why="the run was finished before; nothing to do")
-                self.ending = "complete"
+            if self.attempt is None:
+                await self._patiently(partial(asyncio.to_thread, self.host.ledger.store.check, timeout=_CALL_TIMEOUT_S))
+                if await self._patiently(self._is_complete):
+                    log.info("complete", why="the run was finished before; nothing to do")
+                    self.cause = "complete"
+                    return 0
+                self.attempt = await self._patiently(self._begin)
+            attempt = self.attempt
+            ending = await self._end(attempt)
+            await attempt.close()
+            self.attempt = None
+            if ending.incident:
+                self.spawn(self.host.ledger.write(ending.incident))
+            if ending.cause in ("complete", "preempted", "operator_stop"):
+                log.info("trainer_ended", cause=ending.cause, step=attempt.progress.step, restart=False)
+                if (
+                    ending.cause == "complete" and not self.window
+                ):  # else the next VM finds it finished, and has the time
+                    self.cause = "complete"
                 return 0
-            cause = await self._attempt(adopted)
-            adopted = None
-            decision = self.restarts.decide(cause, step=self.step)
-            self.health.count_restart(cause)
-            log.info("trainer_ended", cause=cause, step=self.step, restart=decision.restart, pause_s=decision.pause_s)
-            if cause in ("complete", "preempted", "operator_stop"):
-                if cause == "complete" and not self.window_open:  # else the next VM finds it finished, and has the time
-                    self.ending = "complete"
-                return 0
-            if cause == "superseded":
-                raise GaveUp("another VM has started a newer attempt of this run; this one stops")
-            if not decision.restart:
-                last = "\n  ".join(self.trainer.last_lines() if self.trainer else [])
-                raise GaveUp(f"{decision.why}. The trainer's last lines:\n  {last}")
+            if ending.cause == "superseded":
+                raise Superseded("another VM has started a newer attempt of this run; this one stops")
+            pause_s = await self._after_failure(attempt, ending)
             with contextlib.suppress(TimeoutError):
-                return await asyncio.wait_for(self._window_status(), decision.pause_s)
+                await asyncio.wait_for(self._closed(), pause_s)
+                return 0
 
-    async def _window_status(self) -> int:
-        await asyncio.shield(self.window_closed)
-        return 0
+    async def _is_complete(self) -> bool:
+        return await asyncio.to_thread(is_complete, self.host.ledger.store, timeout=_CALL_TIMEOUT_S)
 
-    async def _attempt(self, adopted: TrainerRecord | None) -> Cause:
-        """One life of the trainer; returns how it ended."""
-        self.hung.clear()
-        self.superseded.clear()
-        self.last_beat = self.clock()
-        trainer = Trainer.adopt(adopted.pid, log_file=self.state_dir / "trainer.log") if adopted else None
-        if trainer and adopted:
-            log.info("trainer_adopted", pid=adopted.pid, attempt=adopted.attempt)
-            newest = await asyncio.to_thread(self.saver.checkpoints.entries, timeout=_CALL_TIMEOUT_S)
-            self.saver.committed_step = max(self.saver.committed_step, newest[0].step if newest else 0)
-            structlog.contextvars.bind_contextvars(attempt=adopted.attempt)
+    async def _begin(self) -> Attempt:
+        return await Attempt.start(self.host, passed_over=self.restarts.passed_over)
+
+    async def _end(self, attempt: Attempt) -> Ending:
+        """How the attempt ended; in a window, what the window came to."""
+        attempt.yields = self.window is not None
+        ending = await await_end(attempt)
+        if self.window is None:
+            return ending
+        if ending.cause == "complete":  # training ended before the VM did: nothing is left to wait for, but the record
+            self.window.power_off.set()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.window.closed.wait(), _RECORD_S)
+            return Ending("complete")
+        return Ending(await self._closed())
+
+    async def _after_failure(self, attempt: Attempt, ending: Ending) -> float:
+        """Seconds to wait before the next attempt. Raises VmUnfit or GaveUp where there is none."""
+        step = attempt.progress.step
+        restored = attempt.resume.folder if attempt.resume and attempt.ready_once and not attempt.stepped else ""
+        decision = self.restarts.decide(ending.cause, step=step, restored=restored)
+        self.host.health.count_restart(ending.cause)
+        log.info(
+            "trainer_ended", cause=ending.cause, step=step, restart=decision.restart, pause_s=decision.pause_s
+        )  # fmt: skip
+        if decision.pass_over:
+            log.error("checkpoint_passed_over", folder=decision.pass_over, why=decision.why)
+            self.host.saver.share(0, [])
+        if decision.restart:
+            return decision.pause_s
+        last = "\n  ".join(attempt.process.last_lines())
+        why = f"{decision.why}. The trainer's last lines:\n  {last}"
+        if self.replaceable and not await self._failed_elsewhere(attempt, FAILURES):
+            raise VmUnfit(f"{why}\nIt may be this VM: another one tries, and if it fails there too the run stops")
+        raise GaveUp(why)
+
+    async def _failed_elsewhere(self, attempt: Attempt | None, kinds: tuple[Cause, ...], *, vms: int = 1) -> bool:
+        """Whether `vms` others have failed since the last checkpoint. Not known, where the bucket is away: no."""
+        since = self.host.saver.committed_attempt
+        ask = partial(self.host.ledger.failed_elsewhere, kinds, since_attempt=since, timeout=_CALL_TIMEOUT_S)
+        with contextlib.suppress(StoreError):
+            return await asyncio.to_thread(ask) >= vms
+        return False
+
+    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        """What `call` gives, asked again while the bucket is away or does not let us in: on a young VM the grants may
+        still spread. Raises VmUnfit after 15 minutes."""
+        begun = self.host.clock()
+        pause, longest = _PAUSE_S
+        told = ""
+        while True:
+            try:
+                return await call()
+            except (Unavailable, Forbidden) as error:
+                waited = self.host.clock() - begun
+                if waited + pause > _BUCKET_PATIENCE_S:
+                    raise VmUnfit(f"the bucket could not be used for {waited / 60:.0f} min: {error}") from error
+                if str(error) != told:
+                    told = str(error)
+                    log.warning("bucket_waits", error=told, message="asked again: grants take minutes to spread")
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+            pause = min(longest, 2 * pause)
+
+    async def _give_up(self, error: Exception) -> int:
+        """Say why, and for whom it is over: this try, this VM, or the run."""
+        status, kind = await self._judge(error)
+        if kind == "vm_unfit":
+            log.error("vm_unfit", error=str(error))
         else:
-            trainer = await self._start_trainer()
-        self.trainer = trainer
-        following = self.spawn(trainer.follow(lambda line: log.info("trainer_output", message=line)))
+            log.error("gave_up", error=str(error))
+        self.cause = kind
+        record = self._incident(kind, "agent", detail=str(error))
+        await self.host.ledger.write(record)
+        return status
+
+    async def _judge(self, error: Exception) -> tuple[int, Cause]:
+        if isinstance(error, (Superseded, AttemptError)):  # somebody else trains this run
+            return EXIT_GAVE_UP, "superseded"
+        if isinstance(error, (GaveUp, ResultRefused, NewerFormatError, NotFound)):
+            return EXIT_GAVE_UP, "gave_up"
+        if isinstance(error, RestoreError) and not error.passing:
+            return EXIT_GAVE_UP, "gave_up"
+        if await self._failed_elsewhere(self.attempt, ("vm_unfit",), vms=_UNFIT_VMS - 1):
+            return EXIT_GAVE_UP, "gave_up"
+        return EXIT_VM_UNFIT, "vm_unfit"
+
+    # --- notices ---
+
+    async def _watch_notices(self) -> None:
+        """The first notice that ends this VM opens the window; later ones are part of it."""
+        while True:
+            notice = await self.notices.next()
+            self.host.health.count_notice(notice.cause)
+            log.warning("notice", source=notice.source, cause=notice.cause, detail=notice.detail)
+            if notice.source in SHUTDOWN_SOURCES:  # not at a notice of 120 s: systemd would count from it
+                notify(stopping=1)
+            if notice.source == "maintenance":  # hours or a minute ahead: save, and go on until the VM is told to stop
+                if self.attempt and not self.window:
+                    self.attempt.spawn(self.attempt.save_now())
+            elif self.window is None:
+                self._open_window(notice)
+            elif self.window.note(notice):
+                self.host.saver.urge(self.window.deadline)
+                log.warning("window_nearer", deadline_s=round(self.window.remaining(), 1), source=notice.source)
+
+    def _open_window(self, notice: Notice) -> None:
+        """Start the clock and the record, at once: the next notice may be waiting already, and belongs into it."""
+        cause: Cause = "preempted" if notice.cause == "preempted" else "operator_stop"
+        incident = self._incident(cause, notice.source, detail=notice.detail, at=notice.at)
+        window = Window(
+            notice, self.warning_s, self.host.run.machine.shutdown_window, self.host.clock, incident=incident
+        )
+        incident.window_s = round(window.deadline - notice.at, 3)
+        self.window = window
+        if self.attempt:
+            self.attempt.yields = True
+        warning_s = round(window.warning_end - notice.at, 1)
+        step = self.attempt.progress.step if self.attempt else None
+        log.warning("window", deadline_s=round(window.remaining(), 1), warning_s=warning_s, step=step)
+        self.spawn(self._close_window(window, incident))
+        self.opened.set()
+
+    async def _close_window(self, window: Window, incident: Incident) -> None:
         try:
-            return await await_end(self, trainer)
+            await use_window(self.host, window, incident, self.attempt, self.is_preempted)
         finally:
-            self.health.set_trainer(running=False, stepping=False)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(following, 2.0)
-            self.link = None
-            self.record_file.unlink(missing_ok=True)
-            await self.saver.give_up_unstaged("the trainer ended while it was staging")
+            window.closed.set()
 
-    async def _start_trainer(self) -> Trainer:
-        self.resume = resume = Resume(self.run_config.run_id, 0, self.vm, self.clock())
-        facts = {"vm": self.vm, "claimed": utc_now()}
-        claimant = self.saver.claimant
-        attempt = await asyncio.to_thread(
-            claim_attempt, self.store, claimant=claimant, facts=facts, timeout=_CALL_TIMEOUT_S
-        )
-        resume.attempt = self.saver.attempt = attempt
-        resume.mark("claimed")
-        structlog.contextvars.bind_contextvars(attempt=attempt)
-        self.fetched = self.spawn(fetch_state(self.saver, resume))
-        env = trainer_environment(os.environ) | self.run_config.workload.env
-        env |= {"SPOT_AGENT_SOCKET": str(self.state_dir / SOCKET), "SPOT_RUN_FILE": str(self.run_file)}
-        env |= {"SPOT_RUN_ID": self.run_config.run_id}
-        if self.folder_link and (staged := await self.fetched):  # before the program looks for it
-            await self.folder_link.restore(self.saver.slots[staged.arena].arena, staged.state)
-        log_file = self.state_dir / "trainer.log"
-        trainer = Trainer.start(self.command, env=env, cwd=Path.cwd(), log_file=log_file, held=self.unit is not None)
-        if self.unit:
-            await move_to_scope(trainer.pid, attempt=attempt, unit=self.unit)
-            trainer.release()
-        TrainerRecord.of(trainer, attempt).write(self.record_file)
-        resume.mark("trainer_started")
-        log.info("trainer_started", pid=trainer.pid, attempt=attempt, command=" ".join(self.command))
-        if self.folder_link:
-            self.on_restored(self.folder_link, self.saver.staged_step, 0.0)
-            self.health.set_trainer(running=True, stepping=True)
-        return trainer
-
-    # --- the trainer speaks ---
-
-    def on_heartbeat(self, step: int, *, boundary: bool, phase: Phase = "training") -> None:
-        self.last_beat = self.clock()
-        if phase in ("starting", "restoring"):  # it has no step yet, and is not in training
+    async def _drill(self, drill: Drill, connection: AsyncConnection) -> None:
+        if self.window:
+            await connection.send(DrillReport(error="a window is open already: a real notice came first"))
             return
-        self.step = step
-        self.health.set_step(step)
-        self.health.set_trainer(running=True, stepping=True)
-        if boundary and self.resume and step > self.resume.step and "first_step" not in self.resume.phases_s:
-            self.resume.mark_first_step(now_utc=utc_now())
-            log.info("resumed", **{k: v for k, v in asdict(self.resume).items() if k not in ("at", "run_id")})
-            self.spawn(self.record(self.resume))
-        if boundary and not self.window_open and self.periodic.due():
-            self.spawn(self.save_now())
-
-    def on_restored(self, link: Link, step: int, seconds: float) -> None:
-        self.link = link  # from here on it answers
-        self.last_beat = self.clock()
-        self.step = step
-        if self.resume:
-            self.resume.mark("restored")
-        self.health.observe_restore(step, self.resume.phases_s["restored"] if self.resume else seconds)
-        self.periodic.schedule(self.saver.last_commit)
-        log.info("restored", step=step, copy_s=round(seconds, 3))
-
-    async def on_finish(self, step: int, folder: str) -> None:
-        await self.saver.settle(timeout=600.0)
-        where = await asyncio.to_thread(
-            store_result, self.store, Path(folder), attempt=self.saver.attempt, step=step, timeout=900.0
-        )
-        self.complete = True
-        log.info("complete", step=step, result=where)
-
-    async def _on_commit(self, index: int, staged: Staged) -> None:
-        self.periodic.schedule(self.saver.last_commit)
-        commit = self.saver.last_commit
-        if commit:
-            self.health.observe_commit(commit.step, commit.copy_s, commit.committed_at - commit.staged_at, commit.size)
-        if self.link:
-            await self.link.committed(index, staged.step)
-
-    async def _on_save_failed(self, index: int, staged: Staged, error: Exception) -> None:
-        if isinstance(error, Superseded):
-            self.superseded.set()
-        self.periodic.schedule(self.saver.last_commit)
-        if self.link:
-            await self.link.abandoned(index, staged.step, str(error))
-
-    async def save_now(self) -> None:
-        """A periodic save, or one that somebody asks for."""
-        if self.link and await self.link.save("cadence", deadline=None, timeout=60.0) != "staged":
-            self.periodic.schedule(self.saver.last_commit)
+        await answer_drill(self.host, self.attempt, self.notices, drill, connection)
 
     # --- helpers ---
 
-    def status(self) -> str:
-        """One line for `systemctl status`."""
-        doing = "in the window" if self.window_open else "training" if self.link else "starting the trainer"
-        return f"attempt {self.saver.attempt}: {doing}, step {self.step}, committed {self.saver.committed_step}"
+    async def _on_commit(self, index: int, staged: Staged) -> None:
+        if self.attempt:
+            await self.attempt.on_commit(index, staged)
 
-    def _claimant(self) -> str:
-        """This boot of this VM: a name that survives the agent, but not the VM's disk."""
-        path = self.state_dir / "claimant"
-        if not path.exists():
-            path.write_text(uuid.uuid4().hex)
-        return path.read_text()
+    async def _on_save_failed(self, index: int, staged: Staged, error: Exception) -> None:
+        if self.attempt:
+            await self.attempt.on_save_failed(index, staged, error)
 
-    def incident(self, kind: Kind, source: str, *, detail: str = "", at: float | None = None) -> Incident:
-        self.health.count_incident(kind)
+    async def _keep_warm(self) -> None:
+        """Token and connections: a save in a hurry need not wait for them."""
+        while True:
+            with contextlib.suppress(StoreError):
+                await asyncio.to_thread(self.host.ledger.store.warm, _WARM_CONNECTIONS, timeout=10.0)
+            await asyncio.sleep(_WARM_EVERY_S)
+
+    def _incident(self, kind: Cause, source: str, *, detail: str = "", at: float | None = None) -> Incident:
+        if self.attempt:
+            return self.attempt.incident(kind, source, detail=detail, at=at)
+        self.host.health.count_incident(kind)
+        ledger, saver = self.host.ledger, self.host.saver
+        began = self.host.clock() if at is None else at
         return Incident(
-            self.run_config.run_id,
-            self.saver.attempt,
-            self.vm,
-            kind,
-            source,
-            self.clock() if at is None else at,
-            detail=detail,
-            step_reached=self.step,
-            step_committed=min(self.step, self.saver.committed_step),
+            ledger.run_id, saver.attempt, ledger.vm, kind, source, began, detail=detail, claimant=ledger.claimant
         )
 
-    async def record(self, record: Incident | Resume) -> None:
-        try:
-            await asyncio.to_thread(write_record, self.store, record, timeout=_CALL_TIMEOUT_S)
-        except StoreError as error:
-            log.warning("record_not_stored", error=str(error), record=json.dumps(asdict(record)))
+    def status(self) -> str:
+        """One line for `systemctl status`."""
+        saver = self.host.saver
+        step = "unknown" if self.attempt is None or self.attempt.progress.step is None else self.attempt.progress.step
+        doing = "in the window" if self.window else self.attempt.doing if self.attempt else "between two trainers"
+        return f"attempt {saver.attempt}: {doing}, step {step}, committed {saver.committed_step}"
 
     def spawn(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(coroutine)

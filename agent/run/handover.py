@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from agent.run.daemon import Daemon
 from agent.vm.systemd import is_under_systemd, notify
 
 if TYPE_CHECKING:
-    from agent.run.daemon import Agent
     from agent.telemetry.cloud_log import CloudLog
 
 log = structlog.get_logger()
@@ -28,28 +28,32 @@ _SETTLE_S = 60.0
 
 
 @contextlib.contextmanager
-def handover_on_hangup(agent: Agent, sender: CloudLog | None) -> Iterator[None]:
+def handover_on_hangup(daemon: Daemon, sender: CloudLog | None) -> Iterator[None]:
     """While the block runs, SIGHUP hands over. Only under systemd, which starts the successor; main thread only."""
     if not is_under_systemd():
         yield
         return
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGHUP, lambda: agent.spawn(hand_over(agent, sender)))
+    loop.add_signal_handler(signal.SIGHUP, lambda: daemon.spawn(hand_over(daemon, sender)))
     try:
         yield
     finally:
         loop.remove_signal_handler(signal.SIGHUP)
 
 
-async def hand_over(agent: Agent, sender: CloudLog | None) -> None:
+async def hand_over(daemon: Daemon, sender: CloudLog | None) -> None:
     """Commit what is staged, then exit for the successor. Does nothing in the window: there is no time for that."""
-    if agent.window_open:
+    if daemon.window:
         log.warning("handover_refused", message="a notice has come: this agent stays until the state is safe")
         return
-    log.info("handover", step=agent.step, message="making way for the installed version; the trainer goes on")
-    await agent.saver.settle(timeout=_SETTLE_S)
+    log.info(
+        "handover",
+        step=daemon.attempt.progress.step if daemon.attempt else None,
+        message="making way for the installed version; the trainer goes on",
+    )
+    await daemon.host.saver.settle(timeout=_SETTLE_S)
     if sender:
         await sender.send_last()
-    if not agent.window_open:
+    if not daemon.window:
         notify(status="handed over")
         os._exit(EXIT_HANDED_OVER)

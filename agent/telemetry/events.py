@@ -39,6 +39,7 @@ EVENTS: dict[str, EventDoc] = {
     # The agent
     "agent_started": _doc("the agent is up and knows its run, VM and bucket", "run_id vm bucket pid health_port"),
     "gave_up": _doc("the run can't go on by itself; error says why and what to do", "error"),
+    "vm_unfit": _doc("this VM can't train this run, another one may; error says why", "error"),
     "complete": _doc("the run is finished, now (result: where) or before (why)", "step result why"),
     "group_resized": _doc("the run is over: the instance group was asked for so many VMs", "group size"),
     "group_not_resized": _doc("that failed; by_hand is the command that does it", "group size error by_hand"),
@@ -58,10 +59,11 @@ EVENTS: dict[str, EventDoc] = {
     "training_on": _doc("the first save is safe and there is time for more steps", "for_s step"),
     "not_staged": _doc("the trainer did not hand its state over in the window", "step why"),
     "not_committed": _doc("a staged state did not get into the bucket in the window", "step committed why"),
+    "window_nearer": _doc("a further notice: the power goes earlier than was said", "deadline_s source"),
     "window_used": _doc(
         "the window is over: what is safe, what is lost, how much time was left, when each phase was done",
-        "kind step_committed steps_lost left_s save_requested_s staged_s last_byte_s committed_s trainer_gone_s "
-        "last_save_requested_s last_staged_s last_last_byte_s last_committed_s",
+        "kind step_committed steps_lost seconds_lost left_s save_requested_s staged_s last_byte_s committed_s "
+        "trainer_gone_s last_save_requested_s last_staged_s last_last_byte_s last_committed_s",
     ),
     "shutdown_cancelled": _doc("logind cancelled the shutdown", "message"),
     "inhibitor_lost": _doc("logind no longer waits for the agent at a shutdown; SIGTERM remains", "reason"),
@@ -81,12 +83,14 @@ EVENTS: dict[str, EventDoc] = {
     "protocol_error": _doc("the trainer said what makes no sense", "error"),
     "scope_refused": _doc("systemd gave the trainer no scope: it dies if the agent dies", "scope reason message"),
     "trainer_not_gone": _doc("the kernel still clears a killed trainer away; the agent goes on without it", "pid why"),
-    "incident": _doc("the trainer ended by itself: crash, out_of_memory, hang", "kind step steps_lost detail"),
+    "incident": _doc(
+        "the trainer ended by itself: crash, out_of_memory, hang", "kind step steps_lost seconds_lost detail"
+    ),
     "fetched": _doc("what the trainer will restore is in memory; source: bucket or memory", "step source bytes"),
     "restored": _doc("the trainer has its state back; copy_s: seconds that took", "step copy_s"),
     "resumed": _doc(
         "the first step after a start: what it started from, what the interruption cost, when each phase was done",
-        "attempt vm at_utc source step passed_over phases_s saved_utc lost_s",
+        "attempt vm at_utc source step folder passed_over phases_s saved_utc lost_s",
     ),
     # Saving
     "committed": _doc(
@@ -104,6 +108,13 @@ EVENTS: dict[str, EventDoc] = {
     "record_not_stored": _doc("an incident's record did not get into the bucket; here it is", "error record"),
     # Restoring
     "checkpoint_bad": _doc("a checkpoint did not verify; the next older one is tried", "step folder error"),
+    "checkpoint_passed_over": _doc(
+        "the trainer fails each time it starts from it: an older one is tried", "folder why"
+    ),
+    "bucket_waits": _doc("the bucket is away, or does not let this VM in yet; asked again", "error message"),
+    "result_refused": _doc(
+        "the result could not be stored; it is kept in folder, and tried again", "error folder left_s"
+    ),
     "restore_waits": _doc("the bucket is away; asked again until the deadline", "error left_s"),
     # The VM's way up: infra/stacks/fleet/runtime/startup.sh
     "boot_stage": _doc("a stage of the startup script is over; outcome: ok, failed", "stage duration_ms outcome"),

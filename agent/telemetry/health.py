@@ -94,6 +94,10 @@ class Health:
         self._step.set(step)
         self._beat = self._clock()
 
+    def set_committed(self, step: int) -> None:
+        """The newest checkpoint that is known to be in the bucket."""
+        self._committed.set(step)
+
     def observe_commit(self, step: int, stage_s: float, durable_s: float, size: int) -> None:
         """A checkpoint was committed: seconds to copy it, from there to the commit, and bytes sent."""
         self._committed.set(step)

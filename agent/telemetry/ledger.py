@@ -7,20 +7,26 @@ agent's start) on one monotonic clock; wall-clock times join the two across VMs.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import json
+import re
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
-from agent.store import Store
+import structlog
+
+from agent.config.causes import Cause
+from agent.store import Store, StoreError
 from agent.store.names import EVENTS
 
-Kind = Literal[
-    "preempted", "maintenance", "operator_stop", "drill", "crash", "out_of_memory", "hang", "superseded", "gave_up"
-]
+log = structlog.get_logger()
+
+_NAME = re.compile(r"[^-]+-(?P<attempt>\d+)-incident-(?P<kind>\w+)\.json")
 
 
 def utc_now() -> str:
@@ -34,20 +40,24 @@ class Incident:
 
     `phases_s` maps notice, save_requested, staged, last_byte, committed, last_staged, last_committed, trainer_gone
     to seconds since `at`. `step_reached`: updates done when it began to end; `step_committed`: updates safe in the
-    bucket (their difference is what will be trained again).
+    bucket (their difference is what will be trained again). `seconds_lost`: the work since that state, in seconds of
+    training. Each of the three is None where nobody knows it; steps are also where the trainer does not count any.
+    `claimant`: the boot of the VM.
     """
 
     run_id: str
     attempt: int
     vm: str
-    kind: Kind
+    kind: Cause
     source: str
     at: float
     at_utc: str = field(default_factory=utc_now)
     window_s: float | None = None
     detail: str = ""
-    step_reached: int = 0
-    step_committed: int = 0
+    step_reached: int | None = None
+    step_committed: int | None = None
+    seconds_lost: float | None = None
+    claimant: str = ""
     bytes_uploaded: int = 0
     phases_s: dict[str, float] = field(default_factory=dict)
     later_notices: list[str] = field(default_factory=list)
@@ -57,7 +67,9 @@ class Incident:
         self.phases_s.setdefault(phase, round((time.monotonic() if at is None else at) - self.at, 6))
 
     @property
-    def steps_lost(self) -> int:
+    def steps_lost(self) -> int | None:
+        if self.step_reached is None or self.step_committed is None:
+            return None
         return max(0, self.step_reached - self.step_committed)
 
 
@@ -65,8 +77,9 @@ class Incident:
 class Resume:
     """How the run came back: `phases_s` maps claimed, fetched, trainer_started, connected, restored, first_step to
     seconds since `at`, the start of this attempt. `source`: bucket, memory (a snapshot that outlived its trainer) or
-    scratch. `passed_over`: newer checkpoints that were bad. `saved_utc`: when the state it came from was saved, and
-    `lost_s` the seconds from then to the first step: all that the interruption cost, the VM's absence included."""
+    scratch; `folder`: the checkpoint's, in the bucket. `passed_over`: newer checkpoints that were bad. `saved_utc`:
+    when the state it came from was saved, and `lost_s` the seconds from then to the first step: all that the
+    interruption cost, the VM's absence included."""
 
     run_id: str
     attempt: int
@@ -75,6 +88,7 @@ class Resume:
     at_utc: str = field(default_factory=utc_now)
     source: Literal["bucket", "memory", "scratch"] = "scratch"
     step: int = 0
+    folder: str = ""
     passed_over: list[str] = field(default_factory=list)
     phases_s: dict[str, float] = field(default_factory=dict)
     saved_utc: str | None = None
@@ -103,3 +117,31 @@ def write_record(store: Store, record: Incident | Resume, *, timeout: float) -> 
         values["steps_lost"] = record.steps_lost
     store.create(name, json.dumps(values, sort_keys=True, indent=1).encode(), timeout=timeout)
     return name
+
+
+class Ledger:
+    """Where one VM writes its records."""
+
+    def __init__(self, store: Store, run_id: str, vm: str, claimant: str) -> None:
+        self.store = store
+        self.run_id = run_id
+        self.vm = vm
+        self.claimant = claimant
+
+    async def write(self, record: Incident | Resume, *, timeout: float = 30.0) -> bool:
+        """Put it into the bucket; where that fails it is in the journal, whole. Returns whether it is in the bucket."""
+        try:
+            await asyncio.to_thread(write_record, self.store, record, timeout=timeout)
+        except StoreError as error:
+            log.warning("record_not_stored", error=str(error), record=json.dumps(dataclasses.asdict(record)))
+            return False
+        return True
+
+    def failed_elsewhere(self, kinds: Collection[Cause], *, since_attempt: int, timeout: float) -> int:
+        """How many other boots of VMs wrote a record of one of `kinds` in an attempt from `since_attempt` on."""
+        others = set()
+        for stored in self.store.list(EVENTS, timeout=timeout):
+            found = _NAME.fullmatch(stored.name.removeprefix(EVENTS))
+            if found and found["kind"] in kinds and int(found["attempt"]) >= since_attempt:
+                others.add(json.loads(self.store.read(stored.name, timeout=timeout)).get("claimant"))
+        return len(others - {self.claimant, None, ""})

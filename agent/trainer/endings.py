@@ -5,85 +5,107 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import structlog
-from spot_training.protocol.messages import Staged
 
+from agent.config.causes import Cause, Failure
 from agent.telemetry.ledger import Incident
-from agent.trainer.process import Exit, Trainer
-from agent.trainer.restarts import Cause
-
-if TYPE_CHECKING:
-    from agent.run.daemon import Agent
+from agent.trainer.attempt import Attempt
+from agent.trainer.folder import FolderLink
 
 log = structlog.get_logger()
 
 _STACKS_S = 2.0
-_RECORD_S = 30.0
+_FINAL_SAVE_S = 600.0
 
 
-async def await_end(agent: Agent, trainer: Trainer) -> Cause:
-    """Wait until the trainer ended, hangs or may not go on; stop it then."""
-    grace = agent.run_config.supervision.stop_grace
+class VmUnfit(Exception):
+    """This VM can't train this run; another one may. The text says why."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why the trainer ended, and the record of it where it was an interruption."""
+
+    cause: Cause
+    incident: Incident | None = None
+
+
+async def await_end(attempt: Attempt) -> Ending:
+    """Wait until the trainer ended, hangs or may not go on; stop it then. In a window, only for its end.
+
+    Raises what stood in the way of its state (StoreError, RestoreError ...) or of its result (ResultRefused,
+    Superseded), and VmUnfit where it can't be ended.
+    """
     waits: dict[asyncio.Future[Any], str] = {
-        asyncio.ensure_future(asyncio.shield(trainer.ended)): "ended",
-        asyncio.ensure_future(asyncio.shield(agent.window_closed)): "window",
-        asyncio.ensure_future(agent.hung.wait()): "hang",
-        asyncio.ensure_future(agent.superseded.wait()): "superseded",
+        asyncio.ensure_future(asyncio.shield(attempt.process.ended)): "ended",
+        asyncio.ensure_future(attempt.hung.wait()): "hang",
+        asyncio.ensure_future(attempt.superseded.wait()): "superseded",
+        asyncio.ensure_future(asyncio.shield(attempt.trouble)): "trouble",
     }
-    if agent.fetched:
-        waits[asyncio.ensure_future(_fail_with(agent.fetched))] = "fetch"
-    done, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    for task in pending:
-        task.cancel()
+    try:
+        done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waits:
+            task.cancel()
     ended = {waits[task] for task in done}
-    for task in done:
-        if waits[task] == "fetch":
-            await trainer.stop(grace=0.0)
-            task.result()
-    if "ended" in ended and agent.complete:
-        if agent.window_open:  # training ended before the VM did: nothing is left to wait for, but the record
-            agent.power_off_seen.set()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(agent.window_closed), _RECORD_S)
-        return "complete"
-    if agent.window_open:
-        return await asyncio.shield(agent.window_closed)
+    if attempt.yields and not attempt.complete:
+        return Ending("preempted")
     if "superseded" in ended:
-        await trainer.stop(grace=grace)
-        await agent.record(agent.incident("superseded", "agent"))
-        return "superseded"
+        await _stop(attempt, grace=attempt.host.run.supervision.stop_grace)
+        return Ending("superseded", attempt.incident("superseded", "agent"))
     if "hang" in ended:
-        incident = agent.incident("hang", "heartbeat")
-        trainer.signal(signal.SIGABRT)  # faulthandler writes where every thread stands
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(trainer.ended), _STACKS_S)
-        await trainer.stop(grace=0.0)
-        incident.detail = "\n".join(trainer.last_lines(40))
-        return await _after_failure(agent, incident, "hang")
-    end: Exit = trainer.ended.result()
-    if agent.folder_link and end.code == 0:
-        await agent.folder_link.save("final", deadline=None, timeout=600.0)
-        await agent.on_finish(agent.step, str(agent.folder_link.folder))
-        return "complete"
-    kind: Literal["crash", "out_of_memory"] = "out_of_memory" if end.out_of_memory else "crash"
-    detail = "\n".join([end.describe(), *trainer.last_lines(5)])
-    incident = agent.incident(kind, "supervisor", detail=detail, at=end.at)
-    return await _after_failure(agent, incident, kind)
+        return await _end_hung(attempt)
+    if "ended" not in ended:
+        await _stop(attempt, grace=0.0)
+        attempt.trouble.result()
+    return await _read_exit(attempt)
 
 
-async def _fail_with(task: asyncio.Task[Staged | None]) -> None:
-    """Ends only when the task fails: a fetch that succeeds is no reason to stop waiting."""
-    await asyncio.shield(task)
-    await asyncio.Event().wait()
+async def _read_exit(attempt: Attempt) -> Ending:
+    end = attempt.process.ended.result()
+    if attempt.finishing is None and isinstance(attempt.link, FolderLink) and end.code == 0:
+        await attempt.link.save("final", deadline=None, timeout=_FINAL_SAVE_S)
+        attempt.on_finish(attempt.host.saver.staged_step, str(attempt.link.folder))
+    if attempt.finishing:  # the result outlives its trainer
+        await asyncio.shield(attempt.finishing)
+    if attempt.complete:
+        return Ending("complete")
+    kind: Failure = "out_of_memory" if end.out_of_memory else "crash"
+    hint = ": it ended without session.finish(), so the run is not complete" if end.code == 0 else ""
+    detail = "\n".join([end.describe() + hint, *attempt.process.last_lines(5)])
+    return _failure(attempt, attempt.incident(kind, "supervisor", detail=detail, at=end.at), kind)
 
 
-async def _after_failure(agent: Agent, incident: Incident, cause: Cause) -> Cause:
-    """A snapshot that was staged outlives its trainer; note what that saved, and go on."""
-    safe = max(agent.saver.staged_step, agent.saver.committed_step)
-    incident.step_committed = min(agent.step, safe)
+async def _end_hung(attempt: Attempt) -> Ending:
+    phase, limit = attempt.phase, attempt.limit_s(attempt.phase)
+    incident = attempt.incident("hang", "heartbeat")
+    attempt.process.signal(signal.SIGABRT)  # faulthandler writes where every thread stands
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(attempt.process.ended), _STACKS_S)
+    await _stop(attempt, grace=0.0)
+    told = "no step" if phase == "training" else f"still {phase}"
+    incident.detail = "\n".join([f"{told} after {limit:g} s", *attempt.process.last_lines(40)])
+    return _failure(attempt, incident, "hang")
+
+
+async def _stop(attempt: Attempt, *, grace: float) -> None:
+    if not await attempt.stop(grace=grace):
+        raise VmUnfit(f"the kernel can't end process {attempt.process.pid}: a driver that hangs, most likely")
+
+
+def _failure(attempt: Attempt, incident: Incident, cause: Failure) -> Ending:
+    """A snapshot that was staged outlives its trainer; note what that saved."""
+    attempt.count_loss(incident, until=incident.at)
     incident.mark("trainer_gone")
-    log.warning("incident", kind=incident.kind, step=agent.step, steps_lost=incident.steps_lost, detail=incident.detail)
-    agent.spawn(agent.record(incident))
-    return cause
+    log.warning(
+        "incident",
+        kind=incident.kind,
+        step=attempt.progress.step,
+        steps_lost=incident.steps_lost,
+        seconds_lost=incident.seconds_lost,
+        detail=incident.detail,
+    )
+    return Ending(cause, incident)

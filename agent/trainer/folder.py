@@ -13,19 +13,18 @@ import shutil
 import signal
 import stat
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import structlog
 from spot_training.protocol.arena import Arena, ArenaError
 from spot_training.protocol.messages import SaveAnswer, SaveReason, Staged
 
 from agent.store import StoreError
-
-if TYPE_CHECKING:
-    from agent.run.daemon import Agent
-    from agent.trainer.process import Trainer
+from agent.trainer.host import Host
+from agent.trainer.process import Trainer
 
 log = structlog.get_logger()
 
@@ -162,16 +161,22 @@ def _refill(folder: Path, aside: Path) -> None:
 
 
 class FolderLink:
-    """Plays the trainer's part for a program that knows nothing of us."""
+    """Plays the trainer's part for a program that knows nothing of us. `on_saved` hears the number of each snapshot."""
 
-    def __init__(self, agent: Agent) -> None:
-        workload = agent.run_config.workload
-        assert workload.checkpoint_dir is not None
-        self._agent = agent
-        self.folder = Path(workload.checkpoint_dir)
-        self._signal = signal.Signals[workload.notice_signal]
+    def __init__(self, host: Host, process: Trainer, on_saved: Callable[[int], None]) -> None:
+        self._saver = host.saver
+        self._process = process
+        self._on_saved = on_saved
+        self.folder = _folder_of(host)
+        self._signal = signal.Signals[host.run.workload.notice_signal]
         self._last: list[FolderEntry] | None = None  # what the newest snapshot holds
         self._saving = asyncio.Lock()
+
+    @staticmethod
+    async def restore(host: Host, staged: Staged) -> None:
+        """Put the folder back, before the program starts."""
+        arena = host.saver.slots[staged.arena].arena
+        await asyncio.to_thread(write_folder, arena.view, staged.state["files"], _folder_of(host))
 
     async def save(
         self, reason: SaveReason, *, deadline: float | None, timeout: float, hold: bool = False
@@ -186,24 +191,16 @@ class FolderLink:
                 log.error("folder_not_saved", folder=str(self.folder), error=str(error))
             return "none"
 
-    @property
-    def _trainer(self) -> Trainer | None:
-        return self._agent.trainer
-
     async def committed(self, index: int, step: int) -> None:
         """The agent keeps the arenas itself here: nothing to free."""
 
     async def abandoned(self, index: int, step: int, why: str) -> None:
         self._last = None
 
-    async def restore(self, arena: Arena, state: dict[str, Any]) -> None:
-        """Put the folder back before the program starts."""
-        await asyncio.to_thread(write_folder, arena.view, state["files"], self.folder)
-
     async def _save(self, reason: SaveReason, *, patience: float) -> SaveAnswer:
         """`patience`: tell the program to save, and give it so many seconds to begin."""
-        if patience and self._trainer and self._trainer.running:
-            self._trainer.signal(self._signal)
+        if patience and self._process.running:
+            self._process.signal(self._signal)
         files = await self._settled(patience)
         if files == self._last or not any(entry.kind == "file" for entry in files):
             return "unchanged"
@@ -217,13 +214,13 @@ class FolderLink:
         except BaseException:
             arena.close()
             raise
-        saver = self._agent.saver
+        saver = self._saver
         step = max(saver.staged_step, saver.committed_step) + 1
         saver.share(0, [arena])
         listed = [{key: value for key, value in asdict(each).items() if key != "mtime_ns"} for each in files]
         copy_s = time.monotonic() - begun
         await saver.staged(Staged(0, step, size, {"step": step, "files": listed}, reason, copy_s))
-        self._agent.step = step
+        self._on_saved(step)
         self._last = files
         return "staged"
 
@@ -232,7 +229,7 @@ class FolderLink:
         seconds nothing counts as settled before a first change."""
         before = first = await asyncio.to_thread(scan_folder, self.folder)
         begun = still_since = time.monotonic()
-        while self._trainer and self._trainer.running:
+        while self._process.running:
             now = time.monotonic()
             waiting = before == first and now - begun < patience
             if not waiting and now - still_since >= _SETTLED_S:
@@ -242,3 +239,9 @@ class FolderLink:
             if found != before:
                 before, still_since = found, time.monotonic()
         return await asyncio.to_thread(scan_folder, self.folder)
+
+
+def _folder_of(host: Host) -> Path:
+    folder = host.run.workload.checkpoint_dir
+    assert folder is not None
+    return Path(folder)

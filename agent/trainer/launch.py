@@ -3,36 +3,68 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import sys
 import time
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import structlog
 from spot_training.protocol.messages import Staged
 
+from agent.checkpoint.line import claim_attempt
 from agent.checkpoint.restore import fetch_newest
 from agent.checkpoint.saver import Saver
 from agent.config import RunConfig
-from agent.telemetry.ledger import Resume
+from agent.store import StoreError
+from agent.telemetry.ledger import Resume, utc_now
+from agent.trainer.host import Host
 
 log = structlog.get_logger()
 
+_CALL_TIMEOUT_S = 30.0
 _FETCH_TIMEOUT_S = 900.0
+_LONGEST_PAUSE_S = 10.0
 
 
-async def fetch_state(saver: Saver, resume: Resume) -> Staged | None:
+async def claim(host: Host) -> int:
+    """The number of the attempt that begins now."""
+    saver, ledger = host.saver, host.ledger
+    facts = {"vm": ledger.vm, "claimed": utc_now()}
+    saver.attempt = await asyncio.to_thread(
+        claim_attempt, ledger.store, claimant=ledger.claimant, facts=facts, timeout=_CALL_TIMEOUT_S
+    )
+    return saver.attempt
+
+
+async def learn_line(saver: Saver, attempt: int) -> None:
+    """What an adopted trainer's line has safe, asked until the bucket answers."""
+    pause = 0.2
+    while True:
+        try:
+            await asyncio.to_thread(saver.learn, attempt, timeout=_CALL_TIMEOUT_S)
+            return
+        except StoreError as error:
+            log.warning("bucket_waits", error=str(error), message="what is safe is not known yet; asked again")
+        await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+        pause = min(_LONGEST_PAUSE_S, 2 * pause)
+
+
+async def fetch_state(saver: Saver, resume: Resume, *, passed_over: Collection[str] = ()) -> Staged | None:
     """What the trainer will restore: the newest snapshot in memory, else the newest checkpoint in the bucket."""
     snapshot = saver.newest_in_memory()
     if snapshot and snapshot[1].step >= saver.committed_step:
-        resume.source = "memory"
+        resume.source = resume.folder = "memory"
         staged = snapshot[1]
         last = saver.last_commit
         if last and last.step == staged.step:
             resume.saved_utc = (datetime.now(UTC) - timedelta(seconds=time.monotonic() - last.staged_at)).isoformat()
     else:
         saver.share(0, [])  # what arenas hold is of no use any more, and what is fetched needs their memory
-        fetched = await asyncio.to_thread(fetch_newest, saver.checkpoints, timeout=_FETCH_TIMEOUT_S)
+        fetched = await asyncio.to_thread(
+            fetch_newest, saver.checkpoints, timeout=_FETCH_TIMEOUT_S, passed_over=passed_over
+        )
         if fetched is None:
             saver.begin_attempt(resume.attempt, 0)
             return None
@@ -41,6 +73,7 @@ async def fetch_state(saver: Saver, resume: Resume) -> Staged | None:
         saver.hold(fetched.arena, staged)
         saver.committed_step = manifest.step
         resume.source, resume.passed_over, resume.saved_utc = "bucket", fetched.bad, manifest.created
+        resume.folder = fetched.entry.folder
     resume.step = staged.step
     resume.mark("fetched")
     saver.begin_attempt(resume.attempt, staged.step)

@@ -43,7 +43,7 @@ class TrainerEvents(Protocol):
 
     def on_heartbeat(self, step: int, *, boundary: bool, phase: Phase) -> None: ...
     def on_restored(self, link: Link, step: int, seconds: float) -> None: ...
-    async def on_finish(self, step: int, folder: str) -> None: ...
+    def on_finish(self, step: int, folder: str) -> asyncio.Task[None]: ...
 
 
 class Link(Protocol):
@@ -152,5 +152,12 @@ class SocketLink:
         self._events.on_restored(self, message.step, message.seconds)
 
     async def _on_finish(self, message: Finish, _: list[int]) -> None:
-        await self._events.on_finish(message.step, message.folder)
-        await self._connection.send(Finished())
+        storing = self._events.on_finish(message.step, message.folder)
+        self._finishing = asyncio.create_task(self._tell_finished(storing))
+
+    async def _tell_finished(self, storing: asyncio.Task[None]) -> None:
+        """Beside all else that the trainer says: what takes minutes may not close the agent's ears."""
+        await asyncio.wait({storing})
+        if not storing.cancelled() and storing.exception() is None:
+            with contextlib.suppress(Closed):
+                await self._connection.send(Finished())

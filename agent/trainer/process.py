@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import json
 import os
+import shlex
 import signal
 import subprocess
 import time
@@ -29,19 +30,25 @@ _LAST_BYTES = 8192
 _KEEP_BYTES = 16 << 20  # of the output: what was told before is in the journal, and /run is memory
 _PUNCH_HOLE = 0x03  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
 _libc = ctypes.CDLL(None, use_errno=True)
-# Waits for a line, then becomes the trainer: same pid. systemd's protection of the agent from the out-of-memory killer
-# is not for what eats the memory. Without the line, because the agent died just then, there is no trainer either.
-_GATE = (
-    "sh",
-    "-c",
-    'read -r go || exit 1; echo 0 2>/dev/null >/proc/self/oom_score_adj; exec "$@" </dev/null',
-    "trainer",
-)
+# The parent of each trainer. It waits for the command, so that a trainer whose agent died before it was noted never
+# begins; and it notes the exit status, which only a parent can ask for: an agent that adopts it is none. Signals to the
+# trainer's group are not for it. systemd's protection of the agent from the out-of-memory killer is not for what
+# eats the memory.
+_KEEPER = """\
+trap : HUP INT QUIT ABRT ALRM TERM USR1 USR2
+go=$(cat)
+[ "${go##*#}" = go ] || exit 1
+echo 0 2>/dev/null >/proc/self/oom_score_adj
+eval "$go" </dev/null
+code=$?
+{ echo $code >"$1.tmp" && mv "$1.tmp" "$1"; } 2>/dev/null
+exit $code
+"""
 
 
 @dataclass(frozen=True)
 class Exit:
-    """How a trainer ended. `code`: exit status, negative for a signal, None when it was not our child."""
+    """How a trainer ended. `code`: exit status, negative for a signal, None where nobody knows it."""
 
     code: int | None
     at: float
@@ -51,7 +58,7 @@ class Exit:
         if self.out_of_memory:
             return "killed by the kernel: out of memory"
         if self.code is None:
-            return "ended under a restarted agent: exit status unknown"
+            return "ended, and its exit status is not known"
         if self.code < 0:
             with contextlib.suppress(ValueError):
                 return f"killed by {signal.Signals(-self.code).name}"
@@ -60,7 +67,7 @@ class Exit:
 
 @dataclass
 class Trainer:
-    """One running trainer."""
+    """One running trainer. `pid`: its keeper's, which leads the process group of all that belongs to it."""
 
     pid: int
     log_file: Path
@@ -70,19 +77,18 @@ class Trainer:
     ended: asyncio.Future[Exit] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     @classmethod
-    def start(
-        cls, command: Sequence[str], *, env: Mapping[str, str], cwd: Path, log_file: Path, held: bool = False
-    ) -> Trainer:
-        """Start `command` in a session of its own, output to `log_file`. Raises OSError when it can't be started.
+    def hold(cls, *, env: Mapping[str, str], cwd: Path, log_file: Path) -> Trainer:
+        """A trainer's keeper, in a session of its own, output to `log_file`; the trainer begins with `release`.
 
-        `held`: its process is there, and begins with `release()`; a command that can't be started ends with 127 then.
+        Raises OSError when it can't be started.
         """
+        _exit_file(log_file).unlink(missing_ok=True)
         with log_file.open("wb") as output:
             process = subprocess.Popen(
-                [*_GATE, *command] if held else list(command),
+                ["sh", "-c", _KEEPER, "trainer", str(_exit_file(log_file))],
                 env=dict(env),
                 cwd=cwd,
-                stdin=subprocess.PIPE if held else subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -92,21 +98,23 @@ class Trainer:
         return trainer
 
     @classmethod
-    def adopt(cls, pid: int, *, log_file: Path) -> Trainer | None:
-        """The trainer with `pid` that an earlier agent started; None when it is gone."""
-        try:
-            trainer = cls(pid, log_file, time.monotonic(), None, _oom_kill_count())
-            trainer._watch()
-        except ProcessLookupError:
-            return None
+    def adopt(cls, record: TrainerRecord, *, log_file: Path) -> Trainer:
+        """The trainer that an earlier agent started; it may have ended meanwhile."""
+        trainer = cls(record.pid, log_file, time.monotonic(), None, _oom_kill_count())
+        if record.alive():
+            with contextlib.suppress(ProcessLookupError):
+                trainer._watch()
+                return trainer
+        trainer.ended.set_result(Exit(_exit_code(_read_exit(log_file)), time.monotonic()))
         return trainer
 
-    def release(self) -> None:
-        """Let a held trainer begin."""
-        if self._process and self._process.stdin:
-            with contextlib.suppress(BrokenPipeError):  # it is gone already; its end is seen like any other
-                self._process.stdin.write(b"go\n")
-                self._process.stdin.close()
+    def release(self, command: Sequence[str]) -> None:
+        """Let it begin; a command that can't be started ends with 127."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it is gone already; its end is seen like any other
+            self._process.stdin.write(f"{shlex.join(command)}\n#go".encode())
+            self._process.stdin.close()
 
     def _watch(self) -> None:
         """A pidfd becomes readable when the process ends, child or not."""
@@ -117,8 +125,8 @@ class Trainer:
             loop.remove_reader(pidfd)
             os.close(pidfd)
             self.signal(signal.SIGKILL)  # children that outlived it hold its GPU memory; its pid is still taken
-            code = self._process.wait() if self._process else None
-            killed = code in (-signal.SIGKILL, 137) and _oom_kill_count() > self._oom_kills
+            code = _exit_code(self._process.wait() if self._process else _read_exit(self.log_file))
+            killed = code == -signal.SIGKILL and _oom_kill_count() > self._oom_kills
             if not self.ended.done():
                 self.ended.set_result(Exit(code, time.monotonic(), killed))
 
@@ -186,6 +194,24 @@ class Trainer:
                 await asyncio.sleep(_TAIL_POLL_S)
 
 
+def _exit_file(log_file: Path) -> Path:
+    return log_file.with_suffix(".exit")
+
+
+def _read_exit(log_file: Path) -> int | None:
+    with contextlib.suppress(OSError, ValueError):
+        return int(_exit_file(log_file).read_text())
+    return None
+
+
+def _exit_code(status: int | None) -> int | None:
+    """A shell's status of a child that a signal killed, 128 and its number, as Python's: negative."""
+    if status is not None and status > 128:
+        with contextlib.suppress(ValueError):
+            return -signal.Signals(status - 128).value
+    return status
+
+
 def _free(path: Path, size: int) -> None:
     """Give the first `size` bytes of a file back, while another process goes on writing it: they read as zeros then.
     Where the file system can't, the file just grows."""
@@ -223,11 +249,17 @@ class TrainerRecord:
 
     @classmethod
     def read(cls, path: Path) -> TrainerRecord | None:
-        """The record, if its very process (same pid, same start time) is still running."""
+        """The record of the trainer that was started last; None where there is none, or it can't be read."""
         try:
-            record = cls(**json.loads(path.read_text()))
-            process = psutil.Process(record.pid)
-            alive = abs(process.create_time() - record.created) < 0.1 and process.status() != psutil.STATUS_ZOMBIE
-        except (OSError, ValueError, TypeError, psutil.Error):
+            values = json.loads(path.read_text())
+            return cls(int(values["pid"]), float(values["created"]), int(values["attempt"]))
+        except (OSError, ValueError, TypeError, KeyError):
             return None
-        return record if alive else None
+
+    def alive(self) -> bool:
+        """Whether its very process (same pid, same start time) is still running."""
+        try:
+            process = psutil.Process(self.pid)
+            return abs(process.create_time() - self.created) < 0.1 and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return False

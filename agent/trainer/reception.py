@@ -2,66 +2,82 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
 
 import structlog
 from spot_training.protocol.channel import AsyncConnection, Closed
 from spot_training.protocol.messages import PROTOCOL, Drill, Hello, ProtocolError, Refused, Welcome
 
-from agent.run.drill import answer_drill
+from agent.checkpoint.restore import RestoreError
 from agent.store import StoreError
+from agent.trainer.attempt import Attempt
 from agent.trainer.link import SocketLink
-
-if TYPE_CHECKING:
-    from agent.run.daemon import Agent
 
 log = structlog.get_logger()
 
 
-async def receive(agent: Agent, connection: AsyncConnection) -> None:
-    """Serve one connection: a trainer's for as long as it lasts, a drill's until its report is sent."""
-    try:
-        message, _ = await connection.receive()
-        if isinstance(message, Drill):
-            await answer_drill(agent, message, connection)
-        elif not isinstance(message, Hello):
-            await connection.send(Refused(f"expected Hello, not {type(message).__name__}"))
-        elif why := _refusal(agent, message):
-            log.error("trainer_refused", why=why)
-            await connection.send(Refused(why))
-        else:
-            await _serve_trainer(agent, message, connection)
-    except Closed:
-        return
-    except (ProtocolError, StoreError) as error:  # a trainer connects again, and says again what it had to say
-        log.error("connection_failed", error=str(error))
+class Reception:
+    """`current`: the attempt that trains now. `drill` answers `spot drill`."""
+
+    def __init__(
+        self, current: Callable[[], Attempt | None], drill: Callable[[Drill, AsyncConnection], Awaitable[None]]
+    ) -> None:
+        self._current = current
+        self._drill = drill
+
+    async def receive(self, connection: AsyncConnection) -> None:
+        """Serve one connection: a trainer's for as long as it lasts, a drill's until its report is sent."""
+        try:
+            message, _ = await connection.receive()
+            attempt = self._current()
+            if isinstance(message, Drill):
+                await self._drill(message, connection)
+            elif not isinstance(message, Hello):
+                await connection.send(Refused(f"expected Hello, not {type(message).__name__}"))
+            elif attempt is None:
+                await connection.send(Refused("no attempt is under way: the agent starts the trainer"))
+            elif why := _refusal(attempt, message):
+                log.error("trainer_refused", why=why)
+                await connection.send(Refused(why))
+            else:
+                await _serve(attempt, message, connection)
+        except Closed:
+            return
+        except (ProtocolError, StoreError, RestoreError) as error:  # a trainer connects again, and says all again
+            log.error("connection_failed", error=str(error))
 
 
-def _refusal(agent: Agent, hello: Hello) -> str:
+def _refusal(attempt: Attempt, hello: Hello) -> str:
+    run_id = attempt.host.run.run_id
     if hello.protocol != PROTOCOL:
         return f"the trainer speaks protocol {hello.protocol}, the agent {PROTOCOL}: install one version of both"
-    if hello.run_id != agent.run_config.run_id:
-        return f"this agent supervises run {agent.run_config.run_id!r}, not {hello.run_id!r}"
-    if hello.attempt and hello.attempt != agent.saver.attempt:
-        return f"attempt {hello.attempt} is over; attempt {agent.saver.attempt} trains now"
+    if hello.run_id != run_id:
+        return f"this agent supervises run {run_id!r}, not {hello.run_id!r}"
+    if hello.attempt and hello.attempt != attempt.number:
+        return f"attempt {hello.attempt} is over; attempt {attempt.number} trains now"
+    if hello.rank or attempt.pid not in (None, hello.pid):
+        return (
+            f"process {hello.pid} (rank {hello.rank}) is a second rank, and one rank is all that is saved and restored "
+            "so far: train with one process on one GPU"
+        )
     return ""
 
 
-async def _serve_trainer(agent: Agent, hello: Hello, connection: AsyncConnection) -> None:
-    link = SocketLink(connection, agent.saver, agent)
+async def _serve(attempt: Attempt, hello: Hello, connection: AsyncConnection) -> None:
+    saver = attempt.host.saver
+    link = SocketLink(connection, saver, attempt)
+    attempt.on_connected(hello.pid)
     if hello.attempt:
-        agent.link = link
-        agent.on_heartbeat(hello.step, boundary=True)
+        attempt.on_ready(link)
+        attempt.on_heartbeat(hello.step, boundary=True)
     else:
-        if agent.resume:
-            agent.resume.mark("connected")
-        staged = await agent.fetched if agent.fetched else None
-        checkpoint = agent.run_config.checkpoint
-        snapshot = agent.saver.newest_in_memory() if staged else None
-        fds = [slot.arena.fd for slot in agent.saver.slots]
+        staged = await attempt.fetched()
+        checkpoint = attempt.host.run.checkpoint
+        snapshot = saver.newest_in_memory() if staged else None
+        fds = [slot.arena.fd for slot in saver.slots]
         welcome = Welcome(
-            attempt=agent.saver.attempt,
-            busy=[slot.busy for slot in agent.saver.slots],
+            attempt=attempt.number,
+            busy=[slot.busy for slot in saver.slots],
             restore=snapshot[0] if snapshot else None,
             step=snapshot[1].step if snapshot else 0,
             state=snapshot[1].state if snapshot else {},
@@ -69,7 +85,9 @@ async def _serve_trainer(agent: Agent, hello: Hello, connection: AsyncConnection
             milestone_steps=checkpoint.milestone_every.steps if checkpoint.milestone_every else None,
             fds=len(fds),
         )
+        attempt.on_phase("restoring")
         await connection.send(welcome, fds)
-    await link.serve()
-    if agent.link is link:
-        agent.link = None
+    try:
+        await link.serve()
+    finally:
+        attempt.on_gone(link)

@@ -16,17 +16,14 @@ import re
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import httpx2
 import structlog
 
+from agent.config.causes import ENDS_OF_RUN, Cause
 from agent.notices.metadata import MetadataClient, MetadataError, access_token
 
 log = structlog.get_logger()
-
-Ending = Literal["complete", "gave_up", "superseded", "stopped"]
-"""How the agent's work on this VM ended. Only `complete` and `gave_up` are ends of the run."""
 
 GROUP, NEXT_GROUP, NEXT_SIZE = "spot-group", "spot-next-group", "spot-next-size"
 COMPUTE = "https://compute.googleapis.com"
@@ -123,13 +120,13 @@ class Groups:
         return body
 
 
-async def finish(ending: Ending, metadata: MetadataClient, *, deadline_s: float = _DEADLINE_S) -> bool:
+async def finish(ending: Cause | None, metadata: MetadataClient, *, deadline_s: float = _DEADLINE_S) -> bool:
     """Start the next stage where this one is complete, then scale this VM's group to zero. Never raises.
 
     True when all that was to be done is done: nothing after a preemption, an operator's stop or for a newer VM's sake,
     since the run goes on then, and nothing on a VM of no group. Each group has `deadline_s` seconds.
     """
-    if ending not in ("complete", "gave_up"):
+    if ending not in ENDS_OF_RUN:
         return True
     try:
         plan = Finish.of((await metadata.machine(timeout=deadline_s)).attributes)

@@ -161,9 +161,9 @@ class Vm:
         return found
 
     def trainer(self) -> psutil.Process:
-        """The trainer's process. Raises VmError when none runs."""
-        with contextlib.suppress(OSError, ValueError, psutil.Error):
-            return psutil.Process(json.loads((self.disk / "trainer.json").read_text())["pid"])
+        """The trainer's process, its keeper's child. Raises VmError when none runs."""
+        with contextlib.suppress(OSError, ValueError, IndexError, psutil.Error):
+            return psutil.Process(json.loads((self.disk / "trainer.json").read_text())["pid"]).children()[0]
         raise VmError(f"no trainer runs on {self.mark}")
 
     def kill_trainer(self) -> bool:

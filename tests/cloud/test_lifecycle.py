@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from agent.checkpoint.bucket import MILESTONE as MILESTONE_REASON
 from agent.checkpoint.bucket import Checkpoints
 from agent.checkpoint.manifest import Manifest, Part, RankParts
+from agent.config.causes import Cause
 from agent.store import open_store
 from agent.store.names import MILESTONE_PART, ROLLING
-from agent.telemetry.ledger import Kind
 from infra.proof.lifecycle import Described, actions
 from infra.stacks.deployment import NotDeployable
 from tests.cloud.grants import ALPHA, BETA, Json, deployment, synthesize_grants
@@ -79,7 +79,7 @@ def test_each_rule(rules: list[Json], case: str) -> None:
     assert actions(rules, described) == expected
 
 
-@pytest.mark.parametrize("kind", [*(f"incident-{kind}" for kind in get_args(Kind)), "resume"])
+@pytest.mark.parametrize("kind", [*(f"incident-{kind}" for kind in get_args(Cause)), "resume"])
 def test_records_of_every_kind_go_in_the_end(rules: list[Json], kind: str) -> None:
     record = replace(OLD_RECORD, name=f"{RUN}/events/20261124T120000.000000Z-00003-{kind}.json")
     assert actions(rules, record) == {"Delete"}

@@ -107,14 +107,13 @@ def test_values_that_metrics_ask_for_are_values_that_the_agent_gives(stack: dict
     """Kinds and causes are the agent's own literal types."""
     from typing import get_args
 
-    from agent.telemetry.ledger import Kind
-    from agent.trainer.restarts import Cause
+    from agent.config.causes import Cause
 
     asked: dict[str, set[str]] = {field: set() for field in ("KIND", "CAUSE")}
     for metric in metrics(stack).values():
         for field, values in re.findall(r'jsonPayload\.(KIND|CAUSE)=(\([^)]*\)|"[^"]*")', metric["filter"]):
             asked[field] |= set(re.findall(r'"(\w+)"', values))
-    assert asked["KIND"] == {"preempted"} <= set(get_args(Kind))
+    assert asked["KIND"] == {"preempted"} <= set(get_args(Cause))
     assert asked["CAUSE"] == {"crash", "out_of_memory", "hang"} <= set(get_args(Cause))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import uuid
 from collections.abc import Iterator
 
@@ -63,19 +62,19 @@ def test_a_complete_run_starts_the_next_stage_and_then_scales_its_own_group_to_z
     assert resized == ["next", "own"]
 
 
-def test_a_run_that_gives_up_scales_its_group_to_zero_after_saying_why_and_starts_nothing(
+def test_a_run_that_fails_on_a_second_vm_too_is_given_up_and_its_group_goes_to_zero(
     world: World, groups: Groups
 ) -> None:
     groups.allow(OWN, NEXT)
-    with world.fleet(steps=500, crash_limit=1) as fleet:
+    with world.fleet(env={"TOY_CRASH": "2"}, crash_limit=1) as fleet:
         groups.join(fleet)
         fleet.boot()
-        fleet.wait_event("trainer_started", timeout=30.0)
-        fleet.wait_event("resumed", timeout=30.0)
-        fleet.vm.trainer().send_signal(signal.SIGKILL)
-        assert fleet.wait_off(60.0) == 3
+        assert fleet.wait_off(60.0) == 4, "it may be this VM"
+        assert groups.own.target_size == 1, "the group makes another one"
+        fleet.recreate()
+        assert fleet.wait_off(60.0) == 3, "it is the run"
         names = [event.name for event in fleet.events]
-        assert names.index("gave_up") < names.index("group_resized")
+        assert names.index("vm_unfit") < names.index("gave_up") < names.index("group_resized")
     assert (groups.own.target_size, groups.next.target_size) == (0, 0)
 
 

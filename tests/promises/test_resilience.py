@@ -66,10 +66,10 @@ def test_an_agent_that_is_killed_neither_stops_the_trainer_nor_loses_a_line(
     with world.fleet(env={"TOY_PAUSE": "forward:6:3"}) as fleet:
         vm = fleet.boot()
         wait_for_file(fleet, vm.disk / "in-forward-6")
-        trainer = vm.trainer().pid
+        keeper = vm.trainer().ppid()
         vm.process.send_signal(signal.SIGKILL)
         fleet.restart_agent()
-        assert fleet.wait_event("trainer_adopted", timeout=30).values["pid"] == trainer
+        assert fleet.wait_event("trainer_adopted", timeout=30).values["pid"] == keeper
         outcome = world.finish(fleet)
         assert outcome["lines"] == reference["lines"]
         assert outcome == reference

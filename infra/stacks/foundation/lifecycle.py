@@ -16,8 +16,8 @@ from cdktn_provider_google.storage_bucket import (
     StorageBucketLifecycleRuleCondition,
 )
 
+from agent.config.causes import Cause
 from agent.store.names import MILESTONE_PART
-from agent.telemetry.ledger import Kind
 from infra.stacks.deployment import EXPIRED
 
 
@@ -36,7 +36,7 @@ class Rule:
     smaller_than: int | None = None
 
 
-RECORDS = ("-resume.json", *(f"-incident-{kind}.json" for kind in get_args(Kind)))
+RECORDS = ("-resume.json", *(f"-incident-{kind}.json" for kind in get_args(Cause)))
 """How the names of `events/` end (agent/telemetry/ledger.py)."""
 
 ABORT_UPLOADS = Rule(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,10 +19,12 @@ from agent.checkpoint.drain import Uploader
 from agent.checkpoint.saver import Commit, Saver
 from agent.config import load_run
 from agent.notices import Notice, Notices
-from agent.run.daemon import Agent
-from agent.run.watch import watch_notices
+from agent.run.daemon import Daemon
 from agent.store import open_store
 from agent.telemetry.health import Health
+from agent.telemetry.ledger import Ledger
+from agent.trainer.attempt import Attempt
+from agent.trainer.host import Host
 from agent.trainer.process import Exit
 
 RUN = """
@@ -40,7 +43,8 @@ NEVER = 1e9
 class Machine:
     """A trainer and a bucket that take as long as a test says, on the loop's own clock. Times are since the notice."""
 
-    agent: Agent
+    daemon: Daemon
+    attempt: Attempt
     copy_s: float = 1.0
     durable_s: float = 3.0
     die_s: float = 0.5
@@ -52,10 +56,24 @@ class Machine:
     asked: list[dict[str, Any]] = field(default_factory=list)
     running: bool = True
     pid: int = 4711
+    ended: asyncio.Future[Exit] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     _commits: list[asyncio.Task[None]] = field(default_factory=list)
 
     def now(self) -> float:
-        return round(self.agent.clock() - NOTICE.at, 3)
+        return round(self.saver_clock() - NOTICE.at, 3)
+
+    def saver_clock(self) -> float:
+        return self.daemon.host.clock()
+
+    @property
+    def saver(self) -> Saver:
+        return self.daemon.host.saver
+
+    def signal(self, number: signal.Signals) -> None:
+        self.note(number.name)
+
+    def last_lines(self, count: int = 20) -> list[str]:
+        return []
 
     def note(self, what: str) -> None:
         self.happened.append((self.now(), what))
@@ -63,21 +81,21 @@ class Machine:
     async def save(self, reason: str, *, deadline: float | None, timeout: float, hold: bool = False) -> SaveAnswer:
         self.note(f"{reason}{', the last' if hold else ''}")
         self.waits.append((self.now(), timeout))
-        self.asked.append({"deadline": deadline, "urgent": self.agent.saver.urgent_deadline})
+        self.asked.append({"deadline": deadline, "urgent": self.saver.urgent_deadline})
         try:
             await asyncio.wait_for(asyncio.sleep(self.copy_s), timeout)
         except TimeoutError:
             return "none"
-        self.stage(self.agent.step)
+        self.stage(self.attempt.progress.step or 0)
         return "staged"
 
     def stage(self, step: int) -> None:
-        self.agent.saver.staged_step = step
-        self._commits.append(asyncio.create_task(self._commit(step, self.agent.clock())))
+        self.saver.staged_step = step
+        self._commits.append(asyncio.create_task(self._commit(step, self.saver_clock())))
 
     async def _commit(self, step: int, staged_at: float) -> None:
         await asyncio.sleep(self.durable_s)
-        saver, now = self.agent.saver, self.agent.clock()
+        saver, now = self.saver, self.saver_clock()
         saver.committed_step = step
         saver.last_commit = Commit(step, "emergency", 100, staged_at, now, now, self.copy_s)
         self.note(f"committed {step}")
@@ -94,7 +112,10 @@ class Machine:
                 raise TimeoutError
         await asyncio.sleep(self.die_s)
         self.running = False
-        return Exit(0, self.agent.clock())
+        end = Exit(0, self.saver_clock())
+        if not self.ended.done():
+            self.ended.set_result(end)
+        return end
 
 
 @asynccontextmanager
@@ -106,13 +127,21 @@ async def machine(folder: Path, *, warning_s: float = 0.0, **changes: Any) -> As
     store = open_store(f"file://{folder}/bucket")
     saver = Saver(Checkpoints(store, "run"), Uploader(store, connections=1), 2, attempt=1, committed_step=4)
     saver.staged_step = 4
-    agent = Agent(load_run(run_file), run_file, folder, saver, Notices(clock), Health(), "vm", [], clock=clock, step=7)
-    agent.warning_s = warning_s
-    playing = Machine(agent, **changes)
-    agent.link = agent.trainer = cast(Any, playing)
+    saver.line_known = True
+    host = Host(
+        load_run(run_file), run_file, folder, [], None, saver, Health(), Ledger(store, "run", "vm", "boot"), clock
+    )
+    daemon = Daemon(host, Notices(clock), warning_s=warning_s)
+    attempt = Attempt(host, 1, cast(Any, None), None)
+    playing = Machine(daemon, attempt, **changes)
+    attempt.process = cast(Any, playing)
+    attempt.on_ready(cast(Any, playing))
+    for step in (4, 7):
+        attempt.on_heartbeat(step, boundary=True)
+    daemon.attempt = attempt
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("agent.telemetry.ledger.time", SimpleNamespace(monotonic=clock))
-        watching = asyncio.create_task(watch_notices(agent))
+        watching = asyncio.create_task(daemon._watch_notices())
         yield playing
         watching.cancel()
     saver.uploader.close()

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from structlog.testing import capture_logs
 
 from agent.checkpoint.saver import Commit
+from agent.config.causes import Cause
 from agent.notices import Notice
-from agent.run.window import Window, cadence_s
-from agent.trainer.restarts import Cause
+from agent.run.window import Window
+from agent.telemetry.ledger import Resume
+from agent.trainer.periodic import cadence_s
 from infra.local.bucket import RunRecords
 from tests.agent.clocks import play
 from tests.agent.run.machine import NEVER, NOTICE, Machine, machine
@@ -20,14 +22,14 @@ from tests.agent.run.machine import NEVER, NOTICE, Machine, machine
 
 async def give_notice(playing: Machine, *notices: Notice) -> Cause:
     for notice in notices or (NOTICE,):
-        playing.agent.notices._queue.put_nowait(notice)
-    cause = await asyncio.shield(playing.agent.window_closed)
+        playing.daemon.notices._queue.put_nowait(notice)
+    cause = await playing.daemon._closed()
     playing.note("over")
     return cause
 
 
 def record(playing: Machine) -> dict[str, Any]:
-    (found,) = RunRecords(playing.agent.store).records()
+    (found,) = RunRecords(playing.daemon.host.ledger.store).records()
     return found
 
 
@@ -91,7 +93,7 @@ def test_nothing_waits_past_the_deadline(tmp_path: Path, trouble: dict[str, Any]
             deadline = warning_s + 27.0
             assert playing.happened[-1][0] <= deadline + 0.5
             assert all(began + wait <= deadline + 0.5 for began, wait in playing.waits)
-            assert record(playing)["steps_lost"] == 7 - playing.agent.saver.committed_step
+            assert record(playing)["steps_lost"] == 7 - playing.saver.committed_step
 
     play(scenario())
 
@@ -118,10 +120,10 @@ def test_what_was_staged_before_is_waited_for_where_the_trainer_gives_no_answer(
         async with machine(tmp_path, copy_s=NEVER, durable_s=20.0) as playing:
             playing.stage(6)
             if not connected:
-                playing.agent.link = None
+                playing.attempt.on_gone(cast(Any, playing))
             await give_notice(playing)
             assert (20.0, "committed 6") in playing.happened
-            assert connected or playing.happened[-1] == (20.5, "over"), "and not for what can't come"
+            assert connected or playing.happened[-1] == (26.5, "over"), "it may connect again"
             assert record(playing)["steps_lost"] == 1
 
     play(scenario())
@@ -143,7 +145,7 @@ def test_what_does_not_fit_is_said_and_what_was_safe_before_is_what_counts(tmp_p
 def test_with_a_long_notice_the_first_save_comes_at_once_and_the_last_as_late_as_is_safe(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with machine(tmp_path, warning_s=120.0) as playing:
-            asyncio.get_running_loop().call_later(100.0, setattr, playing.agent, "step", 90)
+            asyncio.get_running_loop().call_later(100.0, lambda: playing.attempt.on_heartbeat(90, boundary=True))
             await give_notice(playing)
             assert playing.happened == [
                 (0.0, "emergency"), (4.0, "committed 7"),  # and training goes on: one save takes 4 s
@@ -159,7 +161,7 @@ def test_with_a_long_notice_the_first_save_comes_at_once_and_the_last_as_late_as
 def test_a_machine_that_begins_to_shut_down_early_is_saved_from_at_once(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with machine(tmp_path, warning_s=120.0) as playing:
-            notices = playing.agent.notices
+            notices = playing.daemon.notices
             asyncio.get_running_loop().call_later(50.0, notices.post, "logind", "operator_stop")
             await give_notice(playing)
             assert (50.0, "emergency, the last") in playing.happened
@@ -172,7 +174,7 @@ def test_a_machine_that_begins_to_shut_down_early_is_saved_from_at_once(tmp_path
 def test_where_two_saves_do_not_fit_the_first_is_the_last(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with machine(tmp_path, warning_s=120.0, durable_s=70.0) as playing:
-            playing.agent.saver.last_commit = Commit(4, "cadence", 100, 0.0, 70.0, 70.0, 1.0)
+            playing.saver.last_commit = Commit(4, "cadence", 100, 0.0, 70.0, 70.0, 1.0)
             await give_notice(playing)
             assert [what for _, what in playing.happened] == ["emergency, the last", "SIGTERM", "committed 7", "over"]
 
@@ -206,9 +208,69 @@ def test_later_notices_are_recorded_and_start_nothing(tmp_path: Path) -> None:
 def test_maintenance_that_is_announced_opens_no_window_but_is_saved_for(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with machine(tmp_path) as playing:
-            playing.agent.notices.post("maintenance", "maintenance")
+            playing.daemon.notices.post("maintenance", "maintenance")
             await asyncio.sleep(60.0)
             assert playing.happened == [(0.0, "cadence"), (4.0, "committed 7")]
-            assert not playing.agent.window_open
+            assert playing.daemon.window is None
+
+    play(scenario())
+
+
+def test_the_power_button_inside_a_long_notice_brings_the_deadline_nearer_for_all_that_waits(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with machine(tmp_path, warning_s=120.0, copy_s=NEVER) as playing:
+            asyncio.get_running_loop().call_later(5.0, playing.daemon.notices.post, "logind", "operator_stop")
+            with capture_logs() as said:
+                await give_notice(playing)
+            assert playing.happened[-1][0] <= 32.5, "5 s and 27: the power is cut at 35"
+            (nearer,) = [event for event in said if event["event"] == "window_nearer"]
+            assert nearer["deadline_s"] == 27.0
+            assert playing.saver.urgent_deadline == 1032.0, "the uploads know it too"
+
+    play(scenario())
+
+
+def test_a_notice_can_only_bring_the_deadline_nearer() -> None:
+    now = [0.0]
+    window = Window(Notice("sigterm", "operator_stop", 0.0), 120.0, 30.0, clock=lambda: now[0])
+    assert window.deadline == 27.0
+    assert not window.note(Notice("metadata", "preempted", 1.0)), "which alone would be 148 s"
+    assert not window.note(Notice("logind", "operator_stop", 2.0))
+    assert (window.deadline, window.cause) == (27.0, "preempted")
+
+
+def test_a_trainer_that_has_not_found_the_restarted_agent_yet_is_waited_for(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with machine(tmp_path) as playing:
+            playing.attempt.on_gone(cast(Any, playing))
+            back = playing.attempt.on_ready
+            asyncio.get_running_loop().call_later(10.0, back, cast(Any, playing))
+            await give_notice(playing)
+            assert playing.happened[0] == (10.0, "emergency, the last")
+            assert record(playing)["steps_lost"] == 0
+
+    play(scenario())
+
+
+def test_a_trainer_that_has_not_restored_yet_has_nothing_to_save_and_is_not_waited_for(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with machine(tmp_path) as playing:
+            fresh = playing.attempt
+            fresh.on_gone(cast(Any, playing))
+            fresh.ready_once = False
+            fresh.resume = cast(Any, Resume("run", 1, "vm", 0.0))
+            await give_notice(playing)
+            assert playing.happened == [(0.0, "SIGTERM"), (0.5, "over")]
+
+    play(scenario())
+
+
+def test_what_is_not_known_to_be_safe_is_never_told_as_nothing_lost(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with machine(tmp_path, copy_s=NEVER) as playing:
+            playing.saver.line_known = False
+            await give_notice(playing)
+            found = record(playing)
+            assert (found["steps_lost"], found["step_committed"], found["step_reached"]) == (None, None, 7)
 
     play(scenario())

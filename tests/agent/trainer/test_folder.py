@@ -69,10 +69,9 @@ def save(store: Watched, folder: Path, *between: Callable[[], object]) -> list[S
     async def scenario() -> list[SaveAnswer]:
         async with saving(store) as toy:
             workload = SimpleNamespace(checkpoint_dir=str(folder), notice_signal="SIGUSR1")
-            agent = SimpleNamespace(
-                run_config=SimpleNamespace(workload=workload), saver=toy.saver, trainer=None, step=0
-            )
-            link = FolderLink(cast(Any, agent))
+            host = SimpleNamespace(run=SimpleNamespace(workload=workload), saver=toy.saver)
+            ended = SimpleNamespace(running=False)
+            link = FolderLink(cast(Any, host), cast(Any, ended), lambda step: None)
             answers = [await link.save("cadence", deadline=None, timeout=PATIENCE_S)]
             for change in between:
                 await toy.saver.settle(timeout=PATIENCE_S)

@@ -22,7 +22,8 @@ def test_output_that_was_told_takes_no_room_and_every_line_was_told(
     told: list[str] = []
 
     async def scenario() -> Trainer:
-        trainer = Trainer.start(["seq", str(LINES)], env=os.environ, cwd=tmp_path, log_file=tmp_path / "log")
+        trainer = Trainer.hold(env=os.environ, cwd=tmp_path, log_file=tmp_path / "log")
+        trainer.release(["seq", str(LINES)])
         await asyncio.wait_for(trainer.follow(told.append), 20)
         return trainer
 

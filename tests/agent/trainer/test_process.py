@@ -40,8 +40,21 @@ def play(scenario: Callable[[], Awaitable[None]]) -> None:
 
 
 def start(folder: Path, script: str, **env: str) -> Trainer:
-    started.append(Trainer.start(["sh", "-c", script], env=os.environ | env, cwd=folder, log_file=folder / "log"))
+    started.append(Trainer.hold(env=os.environ | env, cwd=folder, log_file=folder / "log"))
+    started[-1].release(["sh", "-c", script])
     return started[-1]
+
+
+async def program_of(trainer: Trainer, name: str) -> psutil.Process:
+    """The keeper's child, once it has become `name`."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        for child in psutil.Process(trainer.pid).children():
+            with contextlib.suppress(psutil.Error):
+                if child.name() == name:
+                    return child
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.005)
 
 
 async def said(trainer: Trainer, line: str) -> None:
@@ -98,10 +111,35 @@ def test_how_it_ended_is_seen_at_once_and_said(tmp_path: Path, script: str, code
     play(scenario)
 
 
-def test_a_program_that_is_not_there_is_an_error_at_once(tmp_path: Path) -> None:
+def test_a_program_that_is_not_there_ends_at_once_and_says_so(tmp_path: Path) -> None:
     async def scenario() -> None:
-        with pytest.raises(FileNotFoundError):
-            Trainer.start(["no-such-program"], env={}, cwd=tmp_path, log_file=tmp_path / "log")
+        trainer = Trainer.hold(env=os.environ, cwd=tmp_path, log_file=tmp_path / "log")
+        trainer.release(["no-such-program", "a b"])
+        assert (await end_of(trainer)).code == 127
+        assert "no-such-program" in trainer.last_lines()[-1]
+
+    play(scenario)
+
+
+def test_a_trainer_whose_agent_died_before_it_let_it_go_never_begins(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        trainer = Trainer.hold(env=os.environ, cwd=tmp_path, log_file=tmp_path / "log")
+        assert trainer._process
+        assert trainer._process.stdin
+        trainer._process.stdin.write(b"echo torn")
+        trainer._process.stdin.close()
+        assert (await end_of(trainer)).code == 1
+        assert trainer.last_lines() == []
+
+    play(scenario)
+
+
+def test_a_command_line_arrives_as_it_was_written(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        trainer = Trainer.hold(env=os.environ, cwd=tmp_path, log_file=tmp_path / "log")
+        trainer.release(["printf", "%s|", "a b", "$HOME", "'", '"', "#go", "two\nlines", ""])
+        await end_of(trainer)
+        assert "\n".join(trainer.last_lines()) == "a b|$HOME|'|\"|#go|two\nlines||"
 
     play(scenario)
 
@@ -133,9 +171,7 @@ def test_a_trainer_that_heeds_no_sigterm_is_killed_after_its_grace(tmp_path: Pat
 def test_a_stopped_process_can_be_ended_too(tmp_path: Path) -> None:
     async def scenario() -> None:
         trainer = start(tmp_path, "exec sleep 60")
-        while psutil.Process(trainer.pid).name() != "sleep":  # a shell amid its fork could not be stopped
-            assert trainer.running
-            await asyncio.sleep(0)
+        await program_of(trainer, "sleep")  # a shell amid its fork could not be stopped
         trainer.signal(signal.SIGSTOP)
         await asyncio.to_thread(os.waitid, os.P_PID, trainer.pid, os.WSTOPPED | os.WNOWAIT)
         assert (await trainer.stop(grace=0.05)).code == -signal.SIGKILL
@@ -197,38 +233,55 @@ def test_every_line_is_handed_over_once_and_the_last_ones_when_it_ends(tmp_path:
 
 
 @pytest.fixture
-def orphan(tmp_path: Path) -> Iterator[psutil.Process]:
+def orphan(tmp_path: Path) -> Iterator[TrainerRecord]:
     """A trainer whose agent has died: nobody's child here."""
     program = f"""
-import subprocess, sys
-child = subprocess.Popen(["sh", "-c", "echo up; trap 'exit 0' TERM; while :; do sleep 0.01; done"],
-                         stdout=open({str(tmp_path / "log")!r}, "wb"), stderr=subprocess.STDOUT, start_new_session=True)
-print(child.pid)
+import asyncio, os, pathlib
+from agent.trainer.process import Trainer, TrainerRecord
+async def main():
+    trainer = Trainer.hold(env=os.environ, cwd=pathlib.Path("/"), log_file=pathlib.Path({str(tmp_path / "log")!r}))
+    TrainerRecord.of(trainer, 1).write(pathlib.Path({str(tmp_path / "trainer.json")!r}))
+    trainer.release(["sh", "-c", "echo up; trap 'exit 0' TERM; while :; do sleep 0.01; done"])
+    os._exit(0)
+asyncio.run(main())
 """
-    pid = int(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
-    yield psutil.Process(pid)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=PATIENCE_S)
+    record = TrainerRecord.read(tmp_path / "trainer.json")
+    assert record
+    yield record
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)
+        os.killpg(record.pid, signal.SIGKILL)
 
 
-def test_a_restarted_agent_adopts_a_trainer_follows_it_and_sees_its_end(tmp_path: Path, orphan: psutil.Process) -> None:
+@pytest.mark.parametrize(("end", "code"), [("SIGTERM", 0), ("SIGKILL", -9), ("SIGKILL to its keeper", None)])
+def test_a_restarted_agent_adopts_a_trainer_follows_it_and_sees_how_it_ended(
+    tmp_path: Path, orphan: TrainerRecord, end: str, code: int | None
+) -> None:
     async def scenario() -> None:
-        trainer = Trainer.adopt(orphan.pid, log_file=tmp_path / "log")
-        assert trainer
+        trainer = Trainer.adopt(orphan, log_file=tmp_path / "log")
         assert trainer.running
         await said(trainer, "up")
-        end = await trainer.stop(grace=PATIENCE_S)
-        assert end.code is None, "whose child it was knows; nobody else does"
-        assert "exit status unknown" in end.describe()
+        if end == "SIGTERM":
+            assert (await trainer.stop(grace=PATIENCE_S)).code == code
+            return
+        (child,) = psutil.Process(orphan.pid).children()
+        os.kill(orphan.pid if code is None else child.pid, signal.SIGKILL)
+        seen = await end_of(trainer)
+        assert seen.code == code
+        assert ("not known" in seen.describe()) == (code is None)
 
     play(scenario)
 
 
-def test_a_trainer_that_is_gone_is_not_adopted(tmp_path: Path) -> None:
+def test_a_trainer_that_ended_while_no_agent_was_there_is_found_with_its_exit_status(
+    tmp_path: Path, orphan: TrainerRecord
+) -> None:
     async def scenario() -> None:
-        ended = start(tmp_path, "exit 0")
-        await end_of(ended)
-        assert Trainer.adopt(ended.pid, log_file=tmp_path / "log") is None
+        os.killpg(orphan.pid, signal.SIGTERM)
+        await gone(orphan.pid)
+        trainer = Trainer.adopt(orphan, log_file=tmp_path / "log")
+        assert not trainer.running
+        assert trainer.ended.result().code == 0
 
     play(scenario)
 
@@ -242,17 +295,21 @@ def test_the_record_of_a_trainer_is_believed_for_that_very_process_only(tmp_path
         record = TrainerRecord.of(trainer, attempt=3)
         record.write(path)
         assert TrainerRecord.read(path) == record
+        assert record.alive()
         assert [each.name for each in tmp_path.glob("trainer*")] == ["trainer.json"]
         values = json.loads(path.read_text())
-        wrong = [values | {"created": values["created"] - 5}, {"pid": trainer.pid}, values | {"more": 1}, []]
-        for text in (*map(json.dumps, wrong), "", '{"pid": 1'):
+        for text in (*map(json.dumps, [{"pid": trainer.pid}, []]), "", '{"pid": 1'):
             path.write_text(text)
             assert TrainerRecord.read(path) is None, text
+        path.write_text(json.dumps(values | {"created": values["created"] - 5}))
+        another = TrainerRecord.read(path)
+        assert another
+        assert not another.alive(), "its pid was used again"
         record.write(path)
         os.kill(trainer.pid, signal.SIGKILL)
         os.waitid(os.P_PID, trainer.pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222 - the loop must have no turn: it would reap it
-        assert TrainerRecord.read(path) is None
+        assert not record.alive()
         await end_of(trainer)
-        assert TrainerRecord.read(path) is None
+        assert not record.alive()
 
     play(scenario)

@@ -7,14 +7,15 @@ from typing import get_args
 
 import pytest
 
-from agent.trainer.restarts import Cause, Decision, Restarts
+from agent.config.causes import FAILURES, Cause
+from agent.trainer.restarts import Decision, Restarts
 
-FAILURES: tuple[Cause, ...] = ("crash", "out_of_memory", "hang")
 ENDS: tuple[Cause, ...] = ("complete", "preempted", "operator_stop", "superseded")
+NO_TRAINERS_END = {"maintenance", "drill", "vm_unfit", "gave_up"}
 
 
 def test_every_cause_has_a_rule() -> None:
-    assert {*FAILURES, *ENDS} == set(get_args(Cause))
+    assert {*FAILURES, *ENDS} == set(get_args(Cause)) - NO_TRAINERS_END
 
 
 @pytest.mark.parametrize("cause", FAILURES)
@@ -75,3 +76,21 @@ def test_pauses_grow_to_a_minute_and_begin_anew_with_progress() -> None:
     assert all(later > earlier or later == 60.0 for earlier, later in pairwise(pauses))
     assert pauses[-1] == 60.0
     assert restarts.decide("crash", step=2).pause_s == 1.0
+
+
+def test_a_checkpoint_that_can_not_be_trained_from_is_passed_over_before_the_run_is_given_up() -> None:
+    restarts = Restarts(limit=2)
+    decisions = [restarts.decide("crash", step=8, restored="rolling/8") for _ in range(2)]
+    assert [decision.pass_over for decision in decisions] == ["", "rolling/8"]
+    assert restarts.passed_over == {"rolling/8"}
+    assert all(restarts.decide("crash", step=4, restored="rolling/4").restart for _ in range(2)), "the next older one"
+    assert restarts.passed_over == {"rolling/8", "rolling/4"}
+    last = [restarts.decide("crash", step=None) for _ in range(2)]
+    assert [(decision.restart, decision.failed) for decision in last] == [(True, False), (False, True)]
+
+
+def test_a_trainer_that_fails_before_it_has_its_state_says_nothing_about_the_checkpoint() -> None:
+    restarts = Restarts(limit=2)
+    assert restarts.decide("crash", step=None, restored="").restart
+    last = restarts.decide("crash", step=None, restored="rolling/8")
+    assert (last.restart, last.pass_over, last.failed) == (False, "", True)

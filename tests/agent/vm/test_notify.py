@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.trainer.process import Trainer
+from agent.trainer.process import Trainer, TrainerRecord
 from agent.trainer.scope import own_unit
 from agent.vm.systemd import notify, report, trainer_environment, watchdog_s
 
@@ -96,18 +96,18 @@ def test_only_a_service_of_systemd_has_a_unit(manager: socket.socket, tmp_path: 
     assert own_unit(cgroup) is None
 
 
-def start(tmp_path: Path, *command: str) -> Trainer:
-    return Trainer.start(command, env=os.environ, cwd=tmp_path, log_file=tmp_path / "log", held=True)
+def hold(tmp_path: Path) -> Trainer:
+    return Trainer.hold(env=os.environ, cwd=tmp_path, log_file=tmp_path / "log")
 
 
-def test_a_held_trainer_begins_when_it_is_released_and_keeps_its_pid(tmp_path: Path) -> None:
+def test_a_held_trainer_begins_when_it_is_released_as_its_keepers_child(tmp_path: Path) -> None:
     async def scenario() -> None:
-        program = "import os, sys; print(os.getpid(), repr(sys.stdin.read())); sys.exit(7)"
-        trainer = start(tmp_path, sys.executable, "-c", program)
+        program = "import os, sys; print(os.getppid(), repr(sys.stdin.read())); sys.exit(7)"
+        trainer = hold(tmp_path)
         await asyncio.sleep(0.2)
         assert trainer.running
         assert not (tmp_path / "log").read_text()
-        trainer.release()
+        trainer.release([sys.executable, "-c", program])
         assert (await asyncio.wait_for(trainer.ended, 10.0)).code == 7
         assert (tmp_path / "log").read_text() == f"{trainer.pid} ''\n"
 
@@ -116,8 +116,8 @@ def test_a_held_trainer_begins_when_it_is_released_and_keeps_its_pid(tmp_path: P
 
 def test_a_held_trainer_that_is_no_longer_wanted_never_begins(tmp_path: Path) -> None:
     program = (
-        "import asyncio, os, sys; from pathlib import Path; from tests.agent.vm.test_notify import start\n"
-        "async def main(): print(start(Path(sys.argv[1]), 'touch', 'began').pid, flush=True); os.kill(os.getpid(), 9)\n"
+        "import asyncio, os, sys; from pathlib import Path; from tests.agent.vm.test_notify import hold\n"
+        "async def main(): print(hold(Path(sys.argv[1])).pid, flush=True); os.kill(os.getpid(), 9)\n"
         "asyncio.run(main())"
     )
     dead = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False)
@@ -133,8 +133,8 @@ def test_a_held_trainer_that_is_no_longer_wanted_never_begins(tmp_path: Path) ->
 
 def test_a_trainer_that_can_not_be_started_ends_with_the_reason_in_its_output(tmp_path: Path) -> None:
     async def scenario() -> None:
-        trainer = start(tmp_path, "/no/such/program")
-        trainer.release()
+        trainer = hold(tmp_path)
+        trainer.release(["/no/such/program"])
         assert (await asyncio.wait_for(trainer.ended, 10.0)).code == 127
         assert "/no/such/program" in trainer.last_lines()[-1]
 
@@ -157,16 +157,15 @@ def test_a_restarted_agent_tells_what_its_trainer_printed_meanwhile_and_nothing_
         return told
 
     async def scenario() -> None:
-        trainer = start(tmp_path, "sh", "-c", command)
-        trainer.release()
+        trainer = hold(tmp_path)
+        trainer.release(["sh", "-c", command])
         with await asyncio.to_thread(feed.open, "w") as output:
             output.write("one\ntwo\n")
             output.flush()
             assert await told_by(trainer, 2) == ["one", "two"]
             output.write("three\n")
             output.flush()
-            adopted = Trainer.adopt(trainer.pid, log_file=trainer.log_file)
-            assert adopted
+            adopted = Trainer.adopt(TrainerRecord.of(trainer, 1), log_file=trainer.log_file)
             assert await told_by(adopted, 1) == ["three"]
         await asyncio.wait_for(trainer.ended, 10.0)
 

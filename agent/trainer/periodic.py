@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from agent.checkpoint.saver import Commit
 from agent.config import Cadence
-from agent.run.window import cadence_s
 
 _MTBF_S = 8 * 3600.0  # of losses that nobody announced; those with a notice are saved when it comes
 _FIRST_COPY_S = 0.5
@@ -39,3 +39,12 @@ class PeriodicSaves:
             return False
         self._next = self._clock() + _ASKED_S
         return True
+
+
+def cadence_s(stall_s: float, mean_time_between_losses_s: float) -> float:
+    """Young's interval between periodic saves, sqrt(2 * cost * MTBF), within [60 s, 30 min].
+
+    `stall_s`: what one save costs the trainer, in seconds. Saves on notice cover announced preemptions, so the MTBF is
+    that of losses nobody announced.
+    """
+    return min(1800.0, max(60.0, math.sqrt(2 * max(stall_s, 0.01) * mean_time_between_losses_s)))

@@ -1,0 +1,38 @@
+"""Host: what every attempt of one agent is given, and none of them changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.checkpoint.saver import Saver
+from agent.config import RunConfig
+from agent.telemetry.health import Health
+from agent.telemetry.ledger import Ledger
+
+SOCKET = "agent.sock"
+
+
+@dataclass(frozen=True)
+class Host:
+    """This VM and the run on it. `command` starts the trainer; `unit`: the systemd service we are, which trainers
+    must outlive; `clock` gives monotonic seconds."""
+
+    run: RunConfig
+    run_file: Path
+    state_dir: Path
+    command: Sequence[str]
+    unit: str | None
+    saver: Saver
+    health: Health
+    ledger: Ledger
+    clock: Callable[[], float]
+
+    @property
+    def log_file(self) -> Path:
+        return self.state_dir / "trainer.log"
+
+    @property
+    def record_file(self) -> Path:
+        return self.state_dir / "trainer.json"

@@ -1,0 +1,48 @@
+"""The result: asked of the bucket for as long as that may take, and never thrown away because it refused."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from agent.checkpoint.results import store_result
+from agent.checkpoint.saver import Saver, Superseded
+from agent.store import StoreError
+
+log = structlog.get_logger()
+
+_TRY_S = 900.0
+_PAUSE_S = (1.0, 60.0)
+
+
+class ResultRefused(Exception):
+    """The bucket did not take the result; the text says why, and where it is kept."""
+
+
+async def keep_result(saver: Saver, folder: Path, *, step: int, timeout: float) -> str:
+    """Store all that is in `folder` and mark the run complete. Returns where it is.
+
+    Raises:
+        ResultRefused: not within `timeout` seconds; the folder stays where it is.
+        Superseded: another VM trains this run.
+    """
+    deadline = time.monotonic() + timeout
+    pause, longest = _PAUSE_S
+    while True:
+        left = max(1.0, deadline - time.monotonic())
+        try:
+            store = partial(store_result, saver.checkpoints.store, folder, attempt=saver.attempt, step=step)
+            return await asyncio.to_thread(store, timeout=min(_TRY_S, left))
+        except Superseded:
+            raise
+        except (StoreError, OSError) as error:
+            log.error("result_refused", error=str(error), folder=str(folder), left_s=round(left))
+            if time.monotonic() + pause >= deadline:
+                raise ResultRefused(f"{error}. The result is kept on this VM in {folder}") from error
+        await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+        pause = min(longest, 2 * pause)
