@@ -30,7 +30,7 @@ FLOORS = [
 ]
 """A room of the agent may import the rooms of the floors below its own."""
 
-ON_ONE_FLOOR = {("agent.trainer", "agent.checkpoint")}
+ON_ONE_FLOOR = {("agent.trainer", "agent.checkpoint"), ("agent.notices", "agent.config")}
 
 INFRA_FLOORS = [
     ["infra.cli", "infra.proof", "infra.bench"],
