@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -9,7 +11,10 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 
 
 class StoreError(Exception):
-    """A store operation failed for good: trying it again unchanged would fail again."""
+    """A store operation failed. What `may_pass` is worth trying again for as long as there is time."""
+
+    may_pass = False
+    """Whether the same call could succeed a while later, with nothing changed by us."""
 
 
 class NotFound(StoreError):
@@ -21,7 +26,19 @@ class AlreadyExists(StoreError):
 
 
 class Forbidden(StoreError):
-    """The identity lacks a permission. The message names it."""
+    """The identity lacks a permission. The message names it. A grant takes minutes to spread, so it may pass."""
+
+    may_pass = True
+
+
+class Refused(StoreError):
+    """The server answered with a status that is neither success nor a plain no. Its front does so in passing."""
+
+    may_pass = True
+
+
+class Held(StoreError):
+    """A hold or a retention policy keeps the object as it is."""
 
 
 class Corrupt(StoreError):
@@ -29,7 +46,9 @@ class Corrupt(StoreError):
 
 
 class Unavailable(StoreError):
-    """The store did not answer in time, however often it was asked. The only error worth trying again."""
+    """The store did not answer in time, however often it was asked."""
+
+    may_pass = True
 
 
 @dataclass(frozen=True)
@@ -81,8 +100,16 @@ class Store(Protocol):
         """
         ...
 
-    def list(self, prefix: str = "", *, timeout: float) -> list[StoredObject]:
-        """Return every object whose name starts with `prefix`, sorted by name."""
+    def folders(self, prefix: str = "", *, timeout: float) -> builtins.list[str]:
+        """Return the folders directly below `prefix`, which is empty or ends in '/', sorted.
+
+        Each is a whole name relative to `url`, ends in '/' and holds at least one object. The objects are not listed:
+        this costs as much as there are folders.
+        """
+        ...
+
+    def list(self, prefix: str = "", *, timeout: float, limit: int | None = None) -> builtins.list[StoredObject]:
+        """Return the objects whose name starts with `prefix`, sorted by name: the first `limit` of them, or all."""
         ...
 
     def copy(self, source: str, target: str, *, timeout: float) -> StoredObject:
@@ -91,6 +118,13 @@ class Store(Protocol):
 
     def delete(self, name: str, *, timeout: float) -> None:
         """Remove an object. One that is missing is fine."""
+        ...
+
+    def delete_many(self, names: Iterable[str], *, timeout: float) -> dict[str, StoreError]:
+        """Remove all that can be removed, many at a time; missing ones are fine. Return what stayed, and why.
+
+        An object under a hold or a retention policy stays with `Held`, what there was no time for with `Unavailable`.
+        """
         ...
 
     def check(self, *, timeout: float) -> None:

@@ -20,7 +20,6 @@ _SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 _EARLY = 300.0
 _LAST_MOMENT = 20.0
 _ATTEMPT = 3.0
-_CONTROL_S = 10.0
 
 
 class Token:
@@ -60,15 +59,6 @@ class Token:
         with self._locked(deadline):
             if refused.get("authorization") == f"Bearer {self._google.token}":
                 self._fetch(deadline)
-
-    def google(self, deadline: float) -> Any:
-        """Return google-auth credentials with a token good for minutes, for Google's own client."""
-        if self._anonymous:
-            from google.auth.credentials import AnonymousCredentials  # noqa: PLC0415
-
-            return AnonymousCredentials()
-        self.renew(deadline)
-        return _lend(self)
 
     def identity(self) -> str:
         """Who the token speaks for, as far as is known."""
@@ -121,27 +111,6 @@ def _find(deadline: float) -> Any:
     import google.auth  # noqa: PLC0415
 
     return google.auth.default(scopes=[_SCOPE], request=_Request(deadline, patient=False))[0]
-
-
-def _lend(token: Token) -> Any:
-    """google-auth credentials that carry `token` and do nothing else.
-
-    Its own for a VM ask iamcredentials.googleapis.com, in the background and before every request, for regions the
-    identity is confined to: a call that our VMs' network and roles need not allow, and that no save may wait for.
-    """
-    from google.auth.credentials import Credentials  # noqa: PLC0415
-
-    class Lent(Credentials):  # type: ignore[misc]
-        valid = True
-        expired = False
-
-        def refresh(self, _request: Any) -> None:
-            token.reject(token.headers(time.monotonic() + _CONTROL_S), time.monotonic() + _CONTROL_S)
-
-        def before_request(self, _request: Any, _method: str, _url: str, headers: dict[str, str]) -> None:
-            headers.update(token.headers(time.monotonic() + _CONTROL_S))
-
-    return Lent()
 
 
 class _TimedLock:

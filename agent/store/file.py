@@ -8,12 +8,13 @@ Other programs read the objects as plain files. Copy such a folder with `cp -a` 
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import errno
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
@@ -83,7 +84,25 @@ class FileStore:
                 )
             return self._fill(name, fd, content, view, time.monotonic() + timeout)
 
-    def list(self, prefix: str = "", *, timeout: float) -> list[StoredObject]:
+    def folders(self, prefix: str = "", *, timeout: float) -> builtins.list[str]:
+        deadline = time.monotonic() + timeout
+        top = self._root / prefix
+        with _explained(top):
+            try:
+                below = sorted(each.name for each in os.scandir(top) if each.is_dir(follow_symlinks=False))
+            except (FileNotFoundError, NotADirectoryError):
+                return []
+            return [f"{prefix}{each}/" for each in below if each != _CONTENT and self._holds(top / each, deadline)]
+
+    def _holds(self, folder: Path, deadline: float) -> bool:
+        """Whether there is an object below it: a folder stays when its last object goes."""
+        for each, _, files in os.walk(folder):
+            _check_deadline(deadline, f"looking into {each}")
+            if any(not file.endswith(_PARTIAL) and _target(Path(each, file)) for file in files):
+                return True
+        return False
+
+    def list(self, prefix: str = "", *, timeout: float, limit: int | None = None) -> builtins.list[StoredObject]:
         deadline = time.monotonic() + timeout
         found = []
         # Only the folders that can hold such names are walked.
@@ -100,7 +119,7 @@ class FileStore:
                     content = _target(path)
                     if content is not None:
                         found.append(content.stored(name))
-        return sorted(found, key=lambda each: each.name)
+        return sorted(found, key=lambda each: each.name)[:limit]
 
     def copy(self, source: str, target: str, *, timeout: float) -> StoredObject:
         path = self._path(target)
@@ -125,6 +144,17 @@ class FileStore:
             path.unlink(missing_ok=True)
             _sync_folder(path.parent)  # the name goes before the content: never a name without content
             content.path.unlink(missing_ok=True)
+
+    def delete_many(self, names: Iterable[str], *, timeout: float) -> dict[str, StoreError]:
+        deadline = time.monotonic() + timeout
+        stayed: dict[str, StoreError] = {}
+        for name in names:
+            try:
+                _check_deadline(deadline, f"deleting {self.url}/{name}")
+                self.delete(name, timeout=timeout)
+            except StoreError as error:
+                stayed[name] = error
+        return stayed
 
     def check(self, *, timeout: float) -> None:
         """Make the folder if need be, see that it can be written, and sweep what dead writers left."""

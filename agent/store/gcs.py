@@ -1,24 +1,24 @@
 """gs:// - objects in Cloud Storage.
 
-The hot path (`create`, `replace`, `read`, `read_into`) speaks the JSON API over `Transport`; what is rare
-goes through Google's own client in `control`. An upload carries its CRC32C, and the server makes no object
+All of it speaks the JSON API over `Transport`: the hot path (`create`, `replace`, `read`, `read_into`) here, what is
+rare in `control`. An upload carries its CRC32C, and the server makes no object
 of bytes that do not match it: so under a create-only name there is our content, whole, or nothing of ours,
 and a try again can't meet a broken object of its own making.
 """
 
 from __future__ import annotations
 
-import base64
+import builtins
 import json
 import os
 import time
 import uuid
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Iterable
 from urllib.parse import quote
 
 from crc32c import crc32c
 
+from agent.store.answers import FIELDS, Answers, decode, encode
 from agent.store.base import (
     AlreadyExists,
     Buffer,
@@ -29,12 +29,12 @@ from agent.store.base import (
     Unavailable,
     check_name,
 )
-from agent.store.control import Control, forbidden, missing
+from agent.store.control import Control
 from agent.store.credentials import Token
 from agent.store.transport import Reply, Transport
 
 _DAMAGED_TRIES = 3
-_FIELDS = "fields=name,size,crc32c,generation,updated"
+_FIELDS = f"fields={FIELDS}"
 
 
 class GcsStore:
@@ -49,9 +49,10 @@ class GcsStore:
         self._bucket = bucket
         endpoint = os.environ.get("STORAGE_EMULATOR_HOST") or "https://storage.googleapis.com"
         endpoint = endpoint if "://" in endpoint else f"http://{endpoint}"
-        self._token = Token()
-        self._transport = Transport(endpoint, self._token)
-        self._control = Control(endpoint, self._token, bucket, self._prefix)
+        token = Token()
+        self._transport = Transport(endpoint, token)
+        self._answers = Answers(bucket, self._prefix, token)
+        self._control = Control(self._transport, self._answers)
 
     def create(self, name: str, data: Buffer, *, timeout: float) -> StoredObject:
         deadline = time.monotonic() + timeout
@@ -60,10 +61,10 @@ class GcsStore:
         for _ in range(_DAMAGED_TRIES):
             reply = self._upload(name, view, crc, deadline, create_only=True)
             if reply.status == 200:
-                return self._verified(name, len(view), crc, _stored(name, reply), deadline)
+                return self._verified(name, len(view), crc, self._answers.stored(reply.document()), deadline)
             if reply.status not in (403, 412):
-                raise self._failure(reply, name, "storage.objects.create")
-            refusal = self._failure(reply, name, "storage.objects.create")
+                raise self._answers.failure(reply, name, "storage.objects.create")
+            refusal = self._answers.failure(reply, name, "storage.objects.create")
             try:
                 # An identity that may not overwrite can get a 403 for a name that is taken.
                 there = self._stat(name, deadline)
@@ -87,8 +88,8 @@ class GcsStore:
         crc = crc32c(view)
         reply = self._upload(name, view, crc, deadline, create_only=False)
         if reply.status != 200:
-            raise self._failure(reply, name, "storage.objects.create (and .delete where it exists)")
-        return self._verified(name, len(view), crc, _stored(name, reply), deadline)
+            raise self._answers.failure(reply, name, "storage.objects.create (and .delete where it exists)")
+        return self._verified(name, len(view), crc, self._answers.stored(reply.document()), deadline)
 
     def read(self, name: str, *, timeout: float) -> bytes:
         body, _ = self._download(name, None, time.monotonic() + timeout)
@@ -107,8 +108,11 @@ class GcsStore:
 
         return self._download(name, place, time.monotonic() + timeout)[1]
 
-    def list(self, prefix: str = "", *, timeout: float) -> list[StoredObject]:
-        return self._control.list(prefix, time.monotonic() + timeout)
+    def folders(self, prefix: str = "", *, timeout: float) -> builtins.list[str]:
+        return self._control.folders(prefix, time.monotonic() + timeout)
+
+    def list(self, prefix: str = "", *, timeout: float, limit: int | None = None) -> builtins.list[StoredObject]:
+        return self._control.list(prefix, time.monotonic() + timeout, limit)
 
     def copy(self, source: str, target: str, *, timeout: float) -> StoredObject:
         return self._control.copy(check_name(source), check_name(target), time.monotonic() + timeout)
@@ -116,22 +120,22 @@ class GcsStore:
     def delete(self, name: str, *, timeout: float) -> None:
         self._control.delete(check_name(name), time.monotonic() + timeout)
 
+    def delete_many(self, names: Iterable[str], *, timeout: float) -> dict[str, StoreError]:
+        return self._control.delete_many(names, time.monotonic() + timeout)
+
     def check(self, *, timeout: float) -> None:
         self._control.check(time.monotonic() + timeout)
 
     def warm(self, connections: int, *, timeout: float) -> None:
         # Whether the object exists does not matter: any answer means that the way is open.
-        self._transport.warm(connections, self._object(".warm") + f"?{_FIELDS}", time.monotonic() + timeout)
-
-    def _object(self, name: str) -> str:
-        return f"/storage/v1/b/{self._bucket}/o/{quote(self._prefix + check_name(name), safe='')}"
+        self._transport.warm(connections, self._answers.path(".warm") + f"?{_FIELDS}", time.monotonic() + timeout)
 
     def _upload(self, name: str, data: memoryview, crc: int, deadline: float, *, create_only: bool) -> Reply:
         full_name = quote(self._prefix + check_name(name), safe="")
         boundary = uuid.uuid4().hex
         head = (
             f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n"
-            f"{json.dumps({'crc32c': _encode(crc)})}\r\n"
+            f"{json.dumps({'crc32c': encode(crc)})}\r\n"
             f"--{boundary}\r\nContent-Type: application/octet-stream\r\n\r\n"
         )
         condition = "&ifGenerationMatch=0" if create_only else ""
@@ -168,19 +172,19 @@ class GcsStore:
 
     def _stat(self, name: str, deadline: float) -> StoredObject | None:
         reply = self._transport.request(
-            "GET", f"{self._object(name)}?{_FIELDS}", deadline=deadline, doing=f"looking at {self.url}/{name}"
+            "GET", f"{self._answers.path(name)}?{_FIELDS}", deadline=deadline, doing=f"looking at {self.url}/{name}"
         )
         if reply.status == 404 or (reply.status == 403 and self._is_absent(name, deadline)):
             return None
         if reply.status != 200:
-            raise self._failure(reply, name, "storage.objects.get")
-        return _stored(name, reply)
+            raise self._answers.failure(reply, name, "storage.objects.get")
+        return self._answers.stored(reply.document())
 
     def _is_absent(self, name: str, deadline: float) -> bool:
         """Whether a 403 only meant that there is no such object: so Cloud Storage answers who may not list the bucket,
         and a VM may list below its run's prefix only. There it can ask."""
         try:
-            return all(each.name != name for each in self._control.list(name, deadline))
+            return self._control.find(name, deadline) is None
         except Forbidden:
             return False
 
@@ -188,15 +192,15 @@ class GcsStore:
         for _ in range(_DAMAGED_TRIES):  # it may be the way, not the object, that damages
             reply = self._transport.request(
                 "GET",
-                f"{self._object(name)}?alt=media",
+                f"{self._answers.path(name)}?alt=media",
                 deadline=deadline,
                 doing=f"downloading {self.url}/{name}",
                 into=into,
             )
             if reply.status == 403 and self._is_absent(name, deadline):
-                raise missing(f"{self.url}/{name}", self._bucket, reply.reason())
+                raise self._answers.missing(name)
             if reply.status != 200:
-                raise self._failure(reply, name, "storage.objects.get")
+                raise self._answers.failure(reply, name, "storage.objects.get")
             crc, announced = int(crc32c(reply.body)), _announced(reply)
             if crc == announced:
                 return reply.body, crc
@@ -205,25 +209,6 @@ class GcsStore:
             f"{'none' if announced is None else f'{announced:08x}'} ({_DAMAGED_TRIES} times). Use an older checkpoint"
         )
 
-    def _failure(self, reply: Reply, name: str, permission: str) -> StoreError:
-        where = f"{self.url}/{name}"
-        if reply.status in (401, 403):
-            return forbidden(where, permission, self._token.identity(), reply.reason())
-        if reply.status == 404:
-            return missing(where, self._bucket, reply.reason())
-        return StoreError(f"{where}: status {reply.status}, {reply.reason()}")
-
-
-def _stored(name: str, reply: Reply) -> StoredObject:
-    fields = json.loads(bytes(reply.body))
-    return StoredObject(
-        name=name,
-        size=int(fields["size"]),
-        crc32c=_decode(fields["crc32c"]),
-        generation=int(fields["generation"]),
-        updated=datetime.fromisoformat(fields["updated"]).timestamp(),
-    )
-
 
 def _announced(reply: Reply) -> int | None:
     """The CRC32C that the server says belongs to the whole object."""
@@ -231,13 +216,5 @@ def _announced(reply: Reply) -> int | None:
         for item in header.split(","):
             kind, _, value = item.strip().partition("=")
             if kind == "crc32c":
-                return _decode(value)
+                return decode(value)
     return None
-
-
-def _encode(crc: int) -> str:
-    return base64.b64encode(crc.to_bytes(4)).decode()
-
-
-def _decode(text: str) -> int:
-    return int.from_bytes(base64.b64decode(text))

@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from agent.store.base import Buffer, Unavailable
@@ -32,6 +33,7 @@ _IDLE = 200.0  # seconds after which an idle connection is not trusted any more
 _IDLE_PING = 60.0  # seconds after which `warm` uses an idle connection to keep it open
 _LOOK = 0.2  # seconds between two looks at how much the kernel has still to send
 _CHUNK = 4 << 20
+_NO_BUCKET = "The specified bucket does not exist"
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,35 @@ class Reply:
 
     def reason(self) -> str:
         """The server's own words, in one line."""
+        text = self._error().get("message") or bytes(self.body[:200]).decode("utf-8", "replace")
+        return " ".join(str(text).split()) or f"status {self.status}"
+
+    def kind(self) -> str:
+        """The server's word for why it refused, such as `forbidden`; empty if it gave none."""
+        errors = self._error().get("errors")
+        first = errors[0] if isinstance(errors, list) and errors else None
+        return str(first.get("reason", "")) if isinstance(first, dict) else ""
+
+    def lacks_bucket(self) -> bool:
+        """Whether a 404 speaks of the bucket, not of an object."""
+        return self.status == 404 and _NO_BUCKET in self.reason()
+
+    def document(self) -> dict[str, Any]:
+        """The JSON object that it holds."""
         try:
-            text = str(json.loads(bytes(self.body))["error"]["message"])
+            parsed = json.loads(bytes(self.body))
+        except ValueError:
+            parsed = None
+        if not isinstance(parsed, dict):
+            raise Unavailable(f"an answer that is not Cloud Storage's (is a proxy between?): {self.reason()}")
+        return parsed
+
+    def _error(self) -> dict[str, Any]:
+        try:
+            error = json.loads(bytes(self.body))["error"]
         except (ValueError, KeyError, TypeError):
-            text = bytes(self.body[:200]).decode("utf-8", "replace")
-        return " ".join(text.split()) or f"status {self.status}"
+            return {}
+        return error if isinstance(error, dict) else {}
 
 
 class Transport:

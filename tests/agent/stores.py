@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import builtins
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
-from agent.store import Buffer, Store, StoredObject
+from agent.store import Buffer, Store, StoredObject, StoreError
 
 T = TypeVar("T")
 Hook = Callable[[str, str], None]
@@ -45,14 +47,24 @@ class Watched:
     def read_into(self, name: str, into: memoryview, *, timeout: float) -> int:
         return self._do("read", name, lambda: self.store.read_into(name, into, timeout=timeout))
 
-    def list(self, prefix: str = "", *, timeout: float) -> list[StoredObject]:
-        return self._do("list", prefix, lambda: self.store.list(prefix, timeout=timeout))
+    def folders(self, prefix: str = "", *, timeout: float) -> builtins.list[str]:
+        return self._do("folders", prefix, lambda: self.store.folders(prefix, timeout=timeout))
+
+    def list(self, prefix: str = "", *, timeout: float, limit: int | None = None) -> builtins.list[StoredObject]:
+        return self._do("list", prefix, lambda: self.store.list(prefix, timeout=timeout, limit=limit))
 
     def copy(self, source: str, target: str, *, timeout: float) -> StoredObject:
         return self._do("copy", target, lambda: self.store.copy(source, target, timeout=timeout))
 
     def delete(self, name: str, *, timeout: float) -> None:
         self._do("delete", name, lambda: self.store.delete(name, timeout=timeout))
+
+    def delete_many(self, names: Iterable[str], *, timeout: float) -> dict[str, StoreError]:
+        """Each name is its own operation to the hooks, before and after it goes, whatever the store does at once."""
+        stayed: dict[str, StoreError] = {}
+        for name in names:
+            stayed |= self._do("delete", name, partial(self.store.delete_many, [name], timeout=timeout))
+        return stayed
 
     def check(self, *, timeout: float) -> None:
         self._do("check", "", lambda: self.store.check(timeout=timeout))

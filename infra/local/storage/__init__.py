@@ -14,14 +14,15 @@ Point STORAGE_EMULATOR_HOST at it and google-cloud-storage, gcsfs and curl work 
 Played: the JSON API's buckets; media, multipart and resumable uploads; downloads with ranges and generations;
 generations, metagenerations and every ifGeneration*/ifMetageneration* precondition; CRC32C and MD5, verified when the
 client sends them; paged listings; rewrite, copyTo, moveTo, compose, patch, update, custom time; object versioning;
-batches; bearer tokens with expiry; rules per identity, action and prefix, overwriting needs storage.objects.delete.
+holds and a bucket's retention policy; batches; bearer tokens with expiry; rules per identity, action and prefix,
+overwriting needs storage.objects.delete.
 
 Where it differs from the real service:
 
 - No XML API, so no XML multipart uploads, no signed URLs; no gRPC, no TLS, HTTP/1.1 only.
 - Objects over 4 MiB have no md5Hash unless the client sent one (as composite objects have none in the real service).
-- Nothing survives the server's process. Nothing ages: lifecycle rules, soft delete, retention policies and holds are
-  kept as metadata and not acted on. A listing's matchGlob, filter and softDeleted are refused with 501.
+- Nothing survives the server's process. Nothing ages: lifecycle rules and soft delete are kept as metadata and not
+  acted on. A listing's matchGlob, filter and softDeleted are refused with 501.
 - No ACLs, IAM policies of buckets, HMAC keys, notifications, managed folders, hierarchical namespaces, encryption with
   the client's keys, requester pays; such parameters are ignored. `fields` is ignored: answers are always whole.
 - ETag conditions (If-Match) are ignored. A gzip object is sent as it is stored, never decompressed on the way.

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx2
 
@@ -35,7 +36,7 @@ class StorageControl:
         """`url` is the server's, e.g. http://127.0.0.1:4443."""
         self.url = url.rstrip("/")
         # Loopback only: a proxy from the environment must not get in between.
-        self._http = httpx2.Client(base_url=f"{self.url}/_local/", timeout=_CALL_S, trust_env=False)
+        self._http = httpx2.Client(base_url=self.url, timeout=_CALL_S, trust_env=False)
 
     def __enter__(self) -> Self:
         return self
@@ -48,8 +49,10 @@ class StorageControl:
     def close(self) -> None:
         self._http.close()
 
-    def create_bucket(self, name: str, *, versioning: bool = False) -> None:
-        extra = {"versioning": {"enabled": True}} if versioning else {}
+    def create_bucket(self, name: str, *, versioning: bool = False, retention_s: int = 0) -> None:
+        extra: dict[str, Any] = {"versioning": {"enabled": True}} if versioning else {}
+        if retention_s:
+            extra["retentionPolicy"] = {"retentionPeriod": str(retention_s)}
         self._call("POST", "buckets", {"name": name, **extra})
 
     def throttle(
@@ -124,6 +127,12 @@ class StorageControl:
         """Keep only the first `size` bytes of an object; its size and checksums follow."""
         self._call("POST", "truncate", {"bucket": bucket, "name": name, "size": size})
 
+    def hold(self, bucket: str, name: str, *, held: bool = True) -> None:
+        """Put a temporary hold on an object, or take it off."""
+        answer = self._http.patch(f"/storage/v1/b/{bucket}/o/{quote(name, safe='')}", json={"temporaryHold": held})
+        if answer.is_error:
+            raise ControlError(f"hold {bucket}/{name}: {answer.status_code} {answer.text}")
+
     def requests(self, *, since: int = 0) -> list[Seen]:
         """Requests that ended, oldest first; `since` leaves out those numbered up to it."""
         return [Seen(**item) for item in self._call("GET", f"requests?since={since}")]
@@ -141,7 +150,7 @@ class StorageControl:
 
     def _call(self, method: str, path: str, document: object = None) -> Any:
         try:
-            answer = self._http.request(method, path, json=document)
+            answer = self._http.request(method, f"/_local/{path}", json=document)
         except httpx2.HTTPError as error:
             raise ControlError(f"No answer from the local storage server at {self.url}: {error!r}") from error
         if answer.is_error:

@@ -55,3 +55,10 @@ class Missing(ApiError):
 
     def __init__(self, message: str) -> None:
         super().__init__(404, message)
+
+
+class Held(ApiError):
+    """403: a hold or a retention policy keeps the object."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(403, message, reason=reason)

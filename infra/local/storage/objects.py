@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from infra.local.storage.errors import ApiError, Missing, Refused
+from infra.local.storage.errors import ApiError, Held, Missing, Refused
 from infra.local.storage.memory import Data
 from infra.local.storage.resources import (
     UNCLAIMED,
@@ -153,6 +153,7 @@ class Bucket:
             conditions.check(live.generation if live else 0, live.metageneration if live else 0)
             if live is not None:
                 may_replace()
+                self._check_free(live)
 
     def insert(
         self,
@@ -225,6 +226,7 @@ class Bucket:
     def delete(self, name: str, conditions: Preconditions = UNCONDITIONAL, generation: int | None = None) -> None:
         with self.lock:
             found = self.get(name, generation, conditions, reading=False)
+            self._check_free(found)
             if self._live.get(name) is not found:
                 self._archive[name].remove(found)
                 if not self._archive[name]:
@@ -234,6 +236,24 @@ class Bucket:
                 self._retire(name, keep=generation is None)
                 self._live.pop(name, None)
                 self._names = None
+
+    def _check_free(self, found: Object) -> None:
+        """Refuse to delete or overwrite what a hold or the bucket's retention policy keeps."""
+        where = f"Object '{self.name}/{found.name}'"
+        for hold, words in (("temporaryHold", "Temporary"), ("eventBasedHold", "Event-Based")):
+            if found.metadata.get(hold) is True:
+                raise Held(
+                    f"{where} is under active {words} hold and cannot be deleted, overwritten or archived until "
+                    "hold is removed.",
+                    "objectUnderActiveHold",
+                )
+        kept_until = found.created + float(self.metadata.get("retentionPolicy", {}).get("retentionPeriod", 0))
+        if self.clock() < kept_until:
+            raise Held(
+                f"{where} is subject to bucket's retention policy or object retention and cannot be deleted or "
+                f"overwritten until {rfc3339(kept_until)}",
+                "retentionPolicyNotMet",
+            )
 
     def list(self, query: ListQuery) -> Listing:
         after = _decode_token(query.token)

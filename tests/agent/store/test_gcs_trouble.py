@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from agent.store import AlreadyExists, Corrupt, Forbidden, NotFound, Store, StoreError, Unavailable, open_store
+from agent.store import AlreadyExists, Corrupt, Forbidden, Held, NotFound, Store, StoreError, Unavailable, open_store
 from infra.local.storage.faults import FaultKind
 from infra.local.storage.iam import Rule
 from tests.agent.store.conftest import BucketPlace
@@ -236,3 +236,53 @@ def test_a_403_for_what_is_not_there_means_that_it_is_not_there(bucket: BucketPl
     bucket.server.fault("status", action="list", status=403, count=None)
     with pytest.raises(Forbidden, match=r"storage\.objects\.get"):
         bucket.store.read("missing", timeout=5)
+
+
+def test_what_is_held_stays_and_is_named_while_all_others_go(bucket: BucketPlace) -> None:
+    for name in ("a", "b", "c"):
+        bucket.store.create(name, b"x", timeout=5)
+    bucket.server.hold(bucket.bucket, "run/b")
+    stayed = bucket.store.delete_many(["a", "b", "c"], timeout=5)
+    assert list(stayed) == ["b"]
+    assert isinstance(stayed["b"], Held) and "Temporary hold" in str(stayed["b"])
+    assert [each.name for each in bucket.store.list(timeout=5)] == ["b"]
+    with pytest.raises(Held):
+        bucket.store.delete("b", timeout=5)
+    with pytest.raises(Held):
+        bucket.store.replace("b", b"y", timeout=5)
+    bucket.server.hold(bucket.bucket, "run/b", held=False)
+    assert bucket.store.delete_many(["b"], timeout=5) == {}
+
+
+def test_a_retention_policy_keeps_an_object_until_its_time(bucket: BucketPlace) -> None:
+    bucket.server.create_bucket("retaining", retention_s=3600)
+    store = open_store("gs://retaining/run")
+    store.create("part", b"x", timeout=5)
+    assert isinstance(store.delete_many(["part"], timeout=5)["part"], Held)
+
+
+def test_a_batch_that_is_refused_or_lost_is_asked_again_and_says_what_stayed(bucket: BucketPlace) -> None:
+    for number in range(250):
+        bucket.store.create(f"part-{number}", b"", timeout=20)
+    bucket.server.fault("status", action="batch", status=503, count=2)
+    bucket.server.fault("reset", action="batch", after_done=True)
+    bucket.server.forget_requests()
+    assert bucket.store.delete_many((f"part-{number}" for number in range(250)), timeout=20) == {}
+    assert bucket.store.list(timeout=5) == []
+    assert len([each for each in bucket.server.requests() if each.action == "batch"]) == 6
+    bucket.store.create("part", b"", timeout=5)
+    bucket.server.fault("status", action="batch", status=503, count=None)
+    assert isinstance(bucket.store.delete_many(["part"], timeout=0.3)["part"], Unavailable)
+
+
+def test_each_name_of_a_batch_has_an_error_of_its_own(bucket: BucketPlace) -> None:
+    bucket.store.create("mine/part", b"x", timeout=5)
+    bucket.store.create("milestones/part", b"x", timeout=5)
+    rules = [Rule(identity="*", actions=frozenset({"delete"}), prefix="run/mine/")]
+    bucket.server.iam([*rules, Rule(identity="*", actions=frozenset({"list", "get", "create"}))])
+    stayed = bucket.store.delete_many(["mine/part", "milestones/part"], timeout=5)
+    assert {name: type(error) for name, error in stayed.items()} == {"milestones/part": Forbidden}
+    bucket.server.iam([])
+    missing = open_store("gs://no-such-bucket/run").delete_many(["a", "b"], timeout=5)
+    assert [type(error) for error in missing.values()] == [NotFound, NotFound]
+    assert "gcloud storage buckets create gs://no-such-bucket" in str(missing["a"])

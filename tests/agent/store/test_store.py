@@ -121,6 +121,34 @@ def test_listing_gives_what_has_the_prefix_in_order(store: Store) -> None:
     assert [each.name for each in store.list("b", timeout=5)] == ["b/1", "b/1.x/3", "b/2", "ba"]
 
 
+def test_a_listing_with_a_limit_gives_the_first_by_name(store: Store) -> None:
+    made = {name: store.create(name, b"x", timeout=5) for name in ("b/2", "b/1", "b/1.x/3", "ba", "c")}
+    assert store.list("b", timeout=5, limit=2) == [made["b/1"], made["b/1.x/3"]]
+    assert store.list("b/", timeout=5, limit=9) == [made["b/1"], made["b/1.x/3"], made["b/2"]]
+    assert store.list("d", timeout=5, limit=1) == []
+
+
+def test_folders_are_those_directly_below_that_hold_something(store: Store) -> None:
+    for name in ("rolling/7-1/manifest.json", "rolling/7-1/rank-0/part", "rolling/10-1/part", "rolling/note", "done"):
+        store.create(name, b"x", timeout=5)
+    assert store.folders(timeout=5) == ["rolling/"]
+    assert store.folders("rolling/", timeout=5) == ["rolling/10-1/", "rolling/7-1/"]
+    assert store.folders("milestones/", timeout=5) == []
+    assert store.folders("done/", timeout=5) == []
+    store.delete("rolling/10-1/part", timeout=5)
+    assert store.folders("rolling/", timeout=5) == ["rolling/7-1/"]
+
+
+def test_many_are_deleted_at_once_and_missing_ones_are_fine(store: Store) -> None:
+    names = [f"räk/part-{number:03}?" for number in range(130)]
+    for name in names:
+        store.create(name, b"", timeout=20)
+    store.create("other", b"x", timeout=5)
+    assert store.delete_many([*names, "missing", *names[:3]], timeout=20) == {}
+    assert [each.name for each in store.list(timeout=5)] == ["other"]
+    assert store.delete_many([], timeout=5) == {}
+
+
 def test_names_may_hold_anything_but_empty_parts_and_dots(store: Store) -> None:
     odd = "räk smörgås/100%/a?b#c&d=e+f/.hidden"
     store.create(odd, b"x", timeout=5)
@@ -171,6 +199,9 @@ def test_a_call_without_time_left_is_unavailable(store: Store) -> None:
         store.create("other", b"x", timeout=-1)
     with pytest.raises(Unavailable):
         store.read("part", timeout=-1)
+    assert {name: type(error) for name, error in store.delete_many(["part"], timeout=-1).items()} == {
+        "part": Unavailable
+    }
 
 
 @pytest.mark.parametrize("url", ["s3://bucket/x", "file://x/y", "gs://", "/tmp/x", ""])
