@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -76,7 +77,8 @@ def test_our_trainer_starts_in_a_folder_that_has_our_names(theirs: Path) -> None
 def test_a_run_is_trained_in_a_folder_that_has_our_names_and_its_program_finds_its_own(theirs: Path) -> None:
     told = answer(BIN / "spot", "run", "run.yaml")
     assert "trained with agent infra workloads None" in told
-    assert (theirs / "out/theirs/bucket/done.json").exists()
+    newest = min((theirs / "out/theirs/bucket/line").iterdir())
+    assert json.loads(newest.read_text())["kind"] == "done"
 
 
 def test_all_that_we_start_of_ours_is_started_past_the_folder_we_stand_in() -> None:

@@ -1,17 +1,19 @@
-"""Checkpoints in the bucket: find, commit, retire, keep as a milestone.
+"""Checkpoints in the bucket: find, write, retire, keep as a milestone.
 
-Committing is writing the manifest. Retiring deletes the manifest first and the parts after, so that a manifest
-never names a part that is gone.
+A checkpoint is whole once its manifest is there, and the run's once the line names it (`agent.checkpoint.line`).
+Retiring deletes the manifest first and the parts after, so that a manifest never names a part that is gone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import re
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
+from agent.checkpoint.line import Line
 from agent.checkpoint.manifest import (
     MANIFEST,
     Manifest,
@@ -20,10 +22,11 @@ from agent.checkpoint.manifest import (
     folder_name,
     parse_manifest,
 )
-from agent.store import AlreadyExists, Corrupt, NotFound, Store
+from agent.store import AlreadyExists, Corrupt, NotFound, Store, StoreError, Unavailable
 from agent.store.names import MILESTONE_PART, MILESTONES, ROLLING
 
 log = structlog.get_logger()
+_FOLDER = re.compile(r"(\d+)-(\d+)(?:-([0-9a-f]+))?")
 MILESTONE = "milestone"  # the reason of a checkpoint that is to be kept
 
 
@@ -34,10 +37,15 @@ class Entry:
     step: int
     attempt: int
     rolling: bool
+    token: str = ""
+
+    @property
+    def leaf(self) -> str:
+        return folder_name(self.step, self.attempt, self.token)
 
     @property
     def folder(self) -> str:
-        return f"{ROLLING if self.rolling else MILESTONES}{folder_name(self.step, self.attempt)}"
+        return f"{ROLLING if self.rolling else MILESTONES}{self.leaf}"
 
     @property
     def manifest_name(self) -> str:
@@ -45,8 +53,8 @@ class Entry:
 
 
 def _parse_folder(folder: str, *, rolling: bool) -> Entry | None:
-    step, _, attempt = folder.partition("-")
-    return Entry(int(step), int(attempt), rolling) if step.isdecimal() and attempt.isdecimal() else None
+    found = _FOLDER.fullmatch(folder)
+    return Entry(int(found[1]), int(found[2]), rolling, found[3] or "") if found else None
 
 
 class Checkpoints:
@@ -55,16 +63,53 @@ class Checkpoints:
     def __init__(self, store: Store, run_id: str) -> None:
         self.store = store
         self.run_id = run_id
+        self.line = Line(store)
+        self.kept: set[str] = set()  # rolling folders that need no copy any more
+        self._undeletable: set[str] = set()  # said once
 
     def entries(self, *, timeout: float) -> list[Entry]:
-        """Everything committed, newest first."""
+        """What the run can be restored from, newest first: what its line names, each with its milestone copy behind it,
+        then older milestones. Where there is no line yet, all that is there."""
+        newest = self.line.newest(timeout=timeout)
+        there = self.found(timeout=timeout)
+        if newest is None:
+            return there
+        milestones = {entry.leaf: entry for entry in there if not entry.rolling}
+        ordered: list[Entry] = []
+        for folder in newest.checkpoints:
+            if entry := _parse_folder(folder.removeprefix(ROLLING), rolling=True):
+                ordered.append(entry)
+                if copy := milestones.pop(entry.leaf, None):
+                    ordered.append(copy)
+        return ordered + sorted(milestones.values(), key=lambda entry: (entry.attempt, entry.step), reverse=True)
+
+    def candidates(self, *, timeout: float) -> Iterator[Entry]:
+        """As `entries`, asking for the older milestones only when it comes to them: they may have 100,000 parts. A
+        milestone copy may not be there."""
+        newest = self.line.newest(timeout=timeout)
+        if newest is None:
+            yield from self.found(timeout=timeout)
+            return
+        told = set()
+        for folder in newest.checkpoints:
+            if entry := _parse_folder(folder.removeprefix(ROLLING), rolling=True):
+                told.add(entry.leaf)
+                yield entry
+                yield replace(entry, rolling=False)
+        yield from (entry for entry in self.entries(timeout=timeout) if entry.leaf not in told)
+
+    def found(self, *, timeout: float) -> list[Entry]:
+        """Every folder with a manifest, of the line or not, newest first."""
+        rolling = self._found(ROLLING, rolling=True, timeout=timeout)
+        return sorted([*rolling, *self._found(MILESTONES, rolling=False, timeout=timeout)], reverse=True)
+
+    def _found(self, prefix: str, *, rolling: bool, timeout: float) -> list[Entry]:
         found = []
-        for prefix, rolling in ((ROLLING, True), (MILESTONES, False)):
-            for stored in self.store.list(prefix, timeout=timeout):
-                folder, _, leaf = stored.name.removeprefix(prefix).rpartition("/")
-                if leaf == MANIFEST and (entry := _parse_folder(folder, rolling=rolling)):
-                    found.append(entry)
-        return sorted(found, reverse=True)
+        for stored in self.store.list(prefix, timeout=timeout):
+            folder, _, leaf = stored.name.removeprefix(prefix).rpartition("/")
+            if leaf == MANIFEST and (entry := _parse_folder(folder, rolling=rolling)):
+                found.append(entry)
+        return found
 
     def read(self, entry: Entry, *, timeout: float) -> Manifest:
         """The entry's manifest. Raises ManifestError when it is not one, or another run's."""
@@ -76,9 +121,9 @@ class Checkpoints:
             )
         return manifest
 
-    def commit(self, manifest: Manifest, *, timeout: float) -> Entry:
-        """Write the manifest, create-only: from here on the checkpoint exists."""
-        entry = Entry(manifest.step, manifest.attempt, rolling=True)
+    def commit(self, manifest: Manifest, *, token: str = "", timeout: float) -> Entry:
+        """Write the manifest, create-only: from here on the checkpoint is whole."""
+        entry = Entry(manifest.step, manifest.attempt, rolling=True, token=token)
         try:
             self.store.create(entry.manifest_name, manifest.model_dump_json(indent=1).encode(), timeout=timeout)
         except AlreadyExists:  # an agent that was killed before it could tell the trainer
@@ -87,26 +132,29 @@ class Checkpoints:
         return entry
 
     def keep_milestones(self, *, timeout: float) -> list[Entry]:
-        """Copy every milestone that has no copy yet: an earlier agent may have died before it could. Returns those."""
-        entries = self.entries(timeout=timeout)
-        copied = {(entry.step, entry.attempt) for entry in entries if not entry.rolling}
+        """Copy what the line says is due: an earlier agent may have died before it could. Returns what is kept now."""
+        newest = self.line.known or self.line.newest(timeout=timeout)
         kept = []
-        for entry in entries:
-            if entry.rolling and (entry.step, entry.attempt) not in copied:
-                try:
-                    manifest = self.read(entry, timeout=timeout)
-                    if manifest.reason == MILESTONE:
-                        kept.append(self.keep_as_milestone(manifest, timeout=timeout))
-                except NewerFormatError:
-                    raise
-                except (ManifestError, NotFound, Corrupt, AlreadyExists) as error:
-                    # It can't be kept, and must not stand in the way of the others.
-                    log.error("checkpoint_bad", folder=entry.folder, step=entry.step, error=str(error))
+        for folder in newest.due if newest else ():
+            entry = _parse_folder(folder.removeprefix(ROLLING), rolling=True)
+            if entry is None or folder in self.kept:
+                continue
+            try:
+                manifest = self.read(entry, timeout=timeout)
+                kept.append(self.keep_as_milestone(manifest, token=entry.token, timeout=timeout))
+            except NewerFormatError:
+                raise
+            except (ManifestError, NotFound, Corrupt) as error:
+                # It can't be kept, and must not stand in the way of the others.
+                log.error("checkpoint_bad", folder=entry.folder, step=entry.step, error=str(error))
+            except AlreadyExists as error:
+                log.error("milestone_taken", folder=entry.folder, error=str(error))
+            self.kept.add(folder)
         return kept
 
-    def keep_as_milestone(self, manifest: Manifest, *, timeout: float) -> Entry:
+    def keep_as_milestone(self, manifest: Manifest, *, token: str = "", timeout: float) -> Entry:
         """Copy a committed checkpoint, server-side, to where no VM can overwrite or delete it."""
-        entry = Entry(manifest.step, manifest.attempt, rolling=False)
+        entry = Entry(manifest.step, manifest.attempt, rolling=False, token=token)
         renamed = [
             rank.model_copy(
                 update={
@@ -135,32 +183,74 @@ class Checkpoints:
         self.store.create(entry.manifest_name, body, timeout=timeout)
         return entry
 
-    def retire(self, *, keep: int, attempt: int, busy: Collection[str], timeout: float) -> list[str]:
-        """Delete rolling checkpoints but the newest `keep`, and torn uploads of earlier attempts.
+    def retire(
+        self,
+        *,
+        keep: int,
+        attempt: int,
+        busy: Collection[str],
+        timeout: float,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> list[str]:
+        """Delete rolling checkpoints that the line does not name, and what failed or older uploads left.
 
-        Newest is what was committed last, by attempt and then by step: an attempt that had to fall back to an older
-        checkpoint must not lose its own to the bad ones it passed over. A torn upload is a folder without a manifest.
-        Those of attempts after `attempt`, and the folders in `busy`, are left alone: somebody is still writing them.
-        Returns the names of the deleted objects.
+        Where there is no line yet: all but the newest `keep`.
+
+        A folder that the line does not name goes only once the line has passed its step: a run that fell back, or began
+        anew, must not lose what it passed over for good. Those of attempts after `attempt`, and the folders in `busy`,
+        are left alone: somebody is still writing them. What can't be deleted (a hold, a retention policy) is told and
+        passed over. `stop` is asked between two deletions: a save goes first. Returns the names of what was deleted.
         """
+        newest = self.line.newest(timeout=timeout)
         objects = [entry.name for entry in self.store.list(ROLLING, timeout=timeout)]
-        committed = [entry for entry in self.entries(timeout=timeout) if entry.rolling]
-        committed.sort(key=lambda entry: (entry.attempt, entry.step), reverse=True)
-        kept, retired = committed[:keep], committed[keep:]
+        there = self._found(ROLLING, rolling=True, timeout=timeout)
+        if newest is None:
+            there.sort(key=lambda entry: (entry.attempt, entry.step), reverse=True)
+            line = there
+        else:
+            by_folder = {entry.folder: entry for entry in there}
+            line = [by_folder[folder] for folder in newest.checkpoints if folder in by_folder]
+        kept = line if newest else line[:keep]  # the line lets go of a checkpoint with a commit; only then it may go
+        passed = kept[0].step if kept else -1
+        retired = [
+            entry for entry in there
+            if entry not in kept
+            and entry.attempt <= attempt
+            and (newest is None or entry.step <= passed)
+        ]  # fmt: skip
         live = {name for entry in kept for name in self._names(entry, timeout=timeout)}
-        for entry in retired:
-            self.store.delete(entry.manifest_name, timeout=timeout)
-        deleted = [entry.manifest_name for entry in retired]
         safe = {entry.folder for entry in kept} | set(busy)
-        newest = max((entry.step for entry in committed if entry.attempt == attempt), default=-1)
+        whole = {entry.folder for entry in there} - {entry.folder for entry in retired}
+        newest_own = max((entry.step for entry in line if entry.attempt == attempt), default=-1)
+        doomed = [entry.manifest_name for entry in retired if entry.folder not in busy]
         for name in objects:
             folder, _, leaf = name.rpartition("/")
             torn = _parse_folder(folder.removeprefix(ROLLING), rolling=True)
-            if name in live or leaf == MANIFEST or folder in safe or torn is None:
+            if name in live or leaf == MANIFEST or folder in safe or folder in whole or torn is None:
                 continue
-            if torn.attempt < attempt or (torn.attempt == attempt and torn.step < newest):
+            if torn.attempt < attempt or (torn.attempt == attempt and torn.step < newest_own):
+                doomed.append(name)
+        return self._delete(doomed, stop=stop, timeout=timeout)
+
+    def _delete(self, names: Collection[str], *, stop: Callable[[], bool], timeout: float) -> list[str]:
+        deleted: list[str] = []
+        kept: set[str] = set()  # folders whose manifest stays: their parts do too
+        for name in names:
+            folder = name.rpartition("/")[0]
+            if stop():
+                break
+            if folder in kept:
+                continue
+            try:
                 self.store.delete(name, timeout=timeout)
                 deleted.append(name)
+            except Unavailable:
+                raise
+            except StoreError as error:
+                kept.add(folder)
+                if name not in self._undeletable:
+                    self._undeletable.add(name)
+                    log.warning("not_retired", name=name, why=str(error))
         return deleted
 
     def _names(self, entry: Entry, *, timeout: float) -> Iterator[str]:

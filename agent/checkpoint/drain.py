@@ -10,6 +10,8 @@ from __future__ import annotations
 import heapq
 import itertools
 import mmap
+import random
+import secrets
 import threading
 import time
 from concurrent.futures import Future
@@ -18,10 +20,11 @@ from dataclasses import dataclass, field
 from spot_training.protocol.arena import Arena
 
 from agent.checkpoint.manifest import Part
-from agent.store import Store, Unavailable
+from agent.store import AlreadyExists, Corrupt, Store, StoreError, Unavailable
 
 MIN_PART = 8 << 20
 MAX_PART = 32 << 20
+_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
 _ATTEMPT_TIMEOUT_S = 60.0  # one try of one part; the drain's own deadline bounds them all
 
 
@@ -56,6 +59,8 @@ class Drain:
     begun: float = field(default_factory=time.monotonic)
     last_byte: float = 0.0
     parts: list[Part] = field(default_factory=list)
+    tries: dict[int, int] = field(default_factory=dict)
+    renamed: dict[int, str] = field(default_factory=dict)
     done: Future[list[Part]] = field(default_factory=Future)
 
     @property
@@ -157,19 +162,15 @@ class Uploader:
                     self._ready.notify_all()
 
     def _upload(self, drain: Drain, offset: int, size: int) -> None:
-        name = f"{drain.folder}/part-{offset // drain.part_size:05d}.bin"
+        name = f"{drain.folder}/part-{offset // drain.part_size:05d}{drain.renamed.get(offset, '')}.bin"
         try:
             left = drain.deadline - time.monotonic()
             if left <= 0:
                 raise Unavailable(f"{name}: the deadline passed before its upload could start")
             with drain.arena.view[offset : offset + size] as data:
                 stored = self.store.create(name, data, timeout=min(left, _ATTEMPT_TIMEOUT_S))
-        except Unavailable as error:
-            if time.monotonic() >= drain.deadline:
-                self._fail(drain, error)
-            else:  # the store backed off inside its own timeout: go round again until the drain's deadline
-                with self._ready:
-                    heapq.heappush(self._tasks, (not drain.urgent, next(self._sequence), drain, offset, size))
+        except StoreError as error:
+            self._again(drain, offset, size, error)
             return
         except Exception as error:  # noqa: BLE001 - a thread must hand every failure on, not die with it
             self._fail(drain, error)
@@ -180,6 +181,21 @@ class Uploader:
             if drain.uploaded == drain.size and not drain.done.done():
                 drain.last_byte = time.monotonic()
                 drain.done.set_result(sorted(drain.parts, key=lambda part: part.offset))
+
+    def _again(self, drain: Drain, offset: int, size: int, error: StoreError) -> None:
+        """Nothing is final before the drain's deadline: a front of the bucket's gives a passing 403 or 400 too."""
+        if isinstance(error, (AlreadyExists, Corrupt)):  # the name is spent
+            drain.renamed[offset] = f"-{secrets.token_hex(4)}"
+        tries = drain.tries[offset] = drain.tries.get(offset, 0) + 1
+        pause = 0.0  # the store has backed off inside its own timeout
+        if not isinstance(error, Unavailable):
+            pause = min(_LONGEST_PAUSE_S, _PAUSE_S * 2**tries) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+        if time.monotonic() + pause >= drain.deadline:
+            self._fail(drain, error)
+            return
+        time.sleep(pause)
+        with self._ready:
+            heapq.heappush(self._tasks, (not drain.urgent, next(self._sequence), drain, offset, size))
 
     def _fail(self, drain: Drain, error: Exception) -> None:
         with self._ready:

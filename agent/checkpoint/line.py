@@ -1,60 +1,219 @@
-"""Attempts: which start of the trainer may advance the run.
+"""The line: which attempt may advance the run, and what it has committed. One line, never two.
 
-Every start of a trainer claims the next number with a create-only object. Whoever sees a number above its own is
-superseded: it commits nothing more and stops. Two VMs never both advance a run.
+It is a log of create-only objects, `line/NUMBER.json`, whose numbers count down: the first one by name is the newest.
+Claiming an attempt, committing a checkpoint and finishing the run all mean the same: create the entry after the newest
+that one knows. Whoever creates it first has it; the other reads what is there, and finds whether the line is still its
+own. No clock, no wait and no lock is in it: an agent that slept for an hour between two calls can only fail.
+
+An entry holds the whole state, so that the newest is all that must be read. What is committed is what it lists: a
+manifest in the bucket that no entry names is no checkpoint of this run.
 """
 
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from typing import Any, Literal
 
-from agent.store import AlreadyExists, Store
+from agent.store import AlreadyExists, NotFound, Store, StoreError
+from agent.store.names import LINE
+from agent.telemetry.ledger import utc_now
 
-PREFIX = "attempts/"
 _TRIES = 20
+_LAST = 999_999_999
 
 
 class AttemptError(Exception):
     """No attempt could be claimed."""
 
 
-def claim_attempt(store: Store, *, claimant: str, facts: dict[str, str], timeout: float) -> int:
-    """Claim the next attempt number for `claimant`, one boot of one VM; `facts` are kept with it for the report.
-
-    Raises:
-        AttemptError: other claimants were faster every time, so several VMs fight for this run.
-    """
-    for _ in range(_TRIES):
-        number = newest_attempt(store, timeout=timeout) + 1
-        body = json.dumps({"attempt": number, "claimant": claimant, **facts}, sort_keys=True).encode()
-        try:
-            store.create(f"{PREFIX}{number:06d}.json", body, timeout=timeout)
-        except AlreadyExists:
-            continue
-        return number
-    raise AttemptError(
-        f"{store.url}: {_TRIES} attempts in a row were claimed by somebody else: more than one VM is starting this run "
-        "again and again. Give each run its own run_id, or set the group's size to one"
-    )
+class Superseded(Exception):
+    """A newer attempt of the run was claimed elsewhere: this one must not advance it."""
 
 
-def superseded_by(store: Store, attempt: int, *, claimant: str, timeout: float) -> int | None:
-    """The newest attempt after `attempt` that another than `claimant` has claimed; None where there is none."""
-    for number, name in sorted(_claims(store, timeout=timeout), reverse=True):
-        if number <= attempt:
+@dataclass(frozen=True)
+class LineEntry:
+    """The run's state after one event. `checkpoints`: folders, newest first; those `due` are to be copied as milestones
+    before they may go. `lines`: the metrics object that came with
+    a commit. `result`: what finishing the run left."""
+
+    sequence: int
+    kind: Literal["claim", "commit", "done"]
+    attempt: int
+    claimant: str
+    checkpoints: tuple[str, ...] = ()
+    due: tuple[str, ...] = ()
+    step: int = 0
+    lines: str = ""
+    result: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)
+    created: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{LINE}{_LAST - self.sequence:09d}.json"
+
+    def to_json(self) -> bytes:
+        return json.dumps(asdict(self), sort_keys=True).encode()
+
+
+def claimed(newest: LineEntry | None, *, claimant: str, facts: dict[str, str], found: Collection[str]) -> LineEntry:
+    """The entry that begins the next attempt. `found`: checkpoints of a run that is older than its line."""
+    if newest is None:
+        return LineEntry(1, "claim", 1, claimant, tuple(found), facts=facts)
+    return replace(
+        newest, sequence=newest.sequence + 1, kind="claim", attempt=newest.attempt + 1, claimant=claimant,
+        facts=facts, lines="",
+    )  # fmt: skip
+
+
+def advanced(
+    newest: LineEntry | None, *, attempt: int, claimant: str, folder: str, step: int, lines: str = "",
+    without: Collection[str] = (), due: Collection[str] = (), kept: Collection[str] = (), keep: int | None = None,
+) -> LineEntry:  # fmt: skip
+    """The entry that commits `folder`. `without` leave the line, and so do all but the newest `keep`, unless they are
+    `due` to be copied as milestones; `kept` have been. Raises Superseded where the line is another's."""
+    if newest is None:
+        newest = LineEntry(0, "claim", attempt, claimant)
+    _refuse_another(newest, attempt, claimant)
+    rest = [each for each in newest.checkpoints if each not in without and each != folder]
+    newer = sum(1 for each in rest if step_of(each) > step)  # what the attempt before had staged may come after it
+    ordered = [*rest[:newer], folder, *rest[newer:]]
+    waiting = [each for each in ordered if each in {*newest.due, *due} and each not in kept]
+    checkpoints = tuple(each for at, each in enumerate(ordered) if keep is None or at < keep or each in waiting)
+    return replace(
+        newest, sequence=newest.sequence + 1, kind="commit", checkpoints=checkpoints, due=tuple(waiting),
+        step=step_of(checkpoints[0]), lines=lines,
+    )  # fmt: skip
+
+
+def step_of(folder: str) -> int:
+    """A folder's name begins with its step."""
+    return int(folder.rpartition("/")[2].partition("-")[0])
+
+
+def finished(newest: LineEntry | None, *, attempt: int, claimant: str, result: dict[str, Any]) -> LineEntry:
+    """The entry that marks the run complete. Raises Superseded where the line is another's."""
+    if newest is None:
+        return LineEntry(1, "done", attempt, claimant, result=result)
+    _refuse_another(newest, attempt, claimant)
+    return replace(newest, sequence=newest.sequence + 1, kind="done", result=result, lines="")
+
+
+def _refuse_another(newest: LineEntry, attempt: int, claimant: str) -> None:
+    if newest.attempt > attempt and newest.claimant != claimant:  # one's own next attempt went on from this one
+        raise Superseded(
+            f"attempt {newest.attempt} of this run has started elsewhere; attempt {attempt} commits nothing"
+        )
+
+
+class Line:
+    """The line of one run. Thread-safe; every call takes its own `timeout` in seconds and may raise StoreError."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._known: LineEntry | None = None
+
+    @property
+    def known(self) -> LineEntry | None:
+        """The newest entry that was seen or made here."""
+        return self._known
+
+    def newest(self, *, timeout: float) -> LineEntry | None:
+        """The newest entry in the bucket; None where the line is empty."""
+        first = self._store.list(LINE, timeout=timeout)[:1]
+        if not first:
             return None
-        if json.loads(store.read(name, timeout=timeout)).get("claimant") != claimant:
-            return number
-    return None
+        found = self._read(first[0].name, timeout=timeout)
+        with self._lock:
+            if self._known is None or found.sequence > self._known.sequence:
+                self._known = found
+        return found
 
+    def entries(self, *, timeout: float) -> list[LineEntry]:
+        """The whole line, oldest first: for reports."""
+        names = [stored.name for stored in self._store.list(LINE, timeout=timeout)]
+        return [self._read(name, timeout=timeout) for name in reversed(names)]
 
-def newest_attempt(store: Store, *, timeout: float) -> int:
-    """The highest attempt number claimed so far; 0 before the first."""
-    return max((number for number, _ in _claims(store, timeout=timeout)), default=0)
+    def claim(
+        self, *, claimant: str, facts: dict[str, str], found: Callable[[], Collection[str]], timeout: float
+    ) -> LineEntry:
+        """Begin the next attempt for `claimant`, one boot of one VM. `found` is asked where the line is empty: what a
+        run that is older than its line has committed.
 
+        Raises:
+            AttemptError: other claimants were faster every time, so several VMs fight for this run.
+        """
+        newest = self.newest(timeout=timeout)
+        for _ in range(_TRIES):
+            older = found() if newest is None else ()
+            entry, newest = self._create(claimed(newest, claimant=claimant, facts=facts, found=older), timeout=timeout)
+            if entry:
+                return entry
+        raise AttemptError(
+            f"{self._store.url}: {_TRIES} attempts in a row were claimed by somebody else: more than one VM starts "
+            "this run again and again. Give each run its own run_id, or set the group's size to one"
+        )
 
-def _claims(store: Store, *, timeout: float) -> list[tuple[int, str]]:
-    """Number and name of every claim; what else may lie there is not ours."""
-    names = [entry.name for entry in store.list(PREFIX, timeout=timeout)]
-    found = [(name.removeprefix(PREFIX).removesuffix(".json"), name) for name in names]
-    return [(int(number), name) for number, name in found if number.isdecimal()]
+    def commit(
+        self, *, attempt: int, claimant: str, folder: str, step: int, lines: str = "", without: Collection[str] = (),
+        due: Collection[str] = (), kept: Collection[str] = (), keep: int | None = None, timeout: float,
+    ) -> LineEntry:  # fmt: skip
+        """Make `folder` a checkpoint of the run; see `advanced`. Raises Superseded where the line is another's."""
+        make = partial(
+            advanced, attempt=attempt, claimant=claimant, folder=folder, step=step, lines=lines, without=without,
+            due=due, kept=kept, keep=keep,
+        )  # fmt: skip
+        return self._append(make, timeout=timeout)
+
+    def finish(self, *, attempt: int, claimant: str, result: dict[str, Any], timeout: float) -> LineEntry:
+        """Mark the run complete; once is enough. Raises Superseded where the line is another's."""
+        newest = self.newest(timeout=timeout)
+        if newest and newest.kind == "done":
+            return newest
+        return self._append(
+            lambda newest: finished(newest, attempt=attempt, claimant=claimant, result=result), timeout=timeout
+        )
+
+    def superseded(self, *, attempt: int, claimant: str, timeout: float) -> bool:
+        """Whether another VM has taken the line over."""
+        newest = self.newest(timeout=timeout)
+        return newest is not None and newest.attempt > attempt and newest.claimant != claimant
+
+    def _append(self, make: Callable[[LineEntry | None], LineEntry], *, timeout: float) -> LineEntry:
+        newest = self._known or self.newest(timeout=timeout)
+        for _ in range(_TRIES):
+            entry, newest = self._create(make(newest), timeout=timeout)
+            if entry:
+                return entry
+        raise StoreError(f"{self._store.url}/{LINE}: {_TRIES} entries in a row were made by somebody else")
+
+    def _create(self, entry: LineEntry, *, timeout: float) -> tuple[LineEntry | None, LineEntry | None]:
+        """The entry, if it was created; else the newest one that stands where it would have been, or after."""
+        entry = replace(entry, created=utc_now())
+        try:
+            self._store.create(entry.name, entry.to_json(), timeout=timeout)
+        except AlreadyExists:
+            there = self._read(entry.name, timeout=timeout)
+            if replace(there, created=entry.created) == entry:  # our own: its answer was lost
+                return self._keep(there), None
+            return None, self.newest(timeout=timeout)
+        return self._keep(entry), None
+
+    def _keep(self, entry: LineEntry) -> LineEntry:
+        with self._lock:
+            self._known = entry
+        return entry
+
+    def _read(self, name: str, *, timeout: float) -> LineEntry:
+        try:
+            values = json.loads(self._store.read(name, timeout=timeout))
+            return LineEntry(**{**values, "checkpoints": tuple(values["checkpoints"]), "due": tuple(values["due"])})
+        except (ValueError, TypeError, KeyError) as error:
+            raise StoreError(f"{self._store.url}/{name} is no entry of a line: {error!r}") from error
+        except NotFound as error:
+            raise StoreError(f"{self._store.url}/{name} was there, and is gone: {error}") from error

@@ -87,9 +87,10 @@ class Manifest(BaseModel):
                 raise ManifestError(f"rank {rank.rank}: parts end at {end}, the arena at {rank.size}")
 
 
-def folder_name(step: int, attempt: int) -> str:
-    """Name of a checkpoint's folder; sorting by name is sorting by (step, attempt)."""
-    return f"{step:012d}-{attempt:05d}"
+def folder_name(step: int, attempt: int, token: str = "") -> str:
+    """Name of a checkpoint's folder; sorting by name is sorting by (step, attempt). `token` makes it another one where
+    an earlier save of the same step may have left something: no name is ever used for two contents."""
+    return f"{step:012d}-{attempt:05d}" + (f"-{token}" if token else "")
 
 
 def parse_manifest(raw: bytes, *, where: str) -> Manifest:

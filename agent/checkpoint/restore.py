@@ -76,8 +76,7 @@ def _fetch_newest(
     checkpoints: Checkpoints, *, begun: float, timeout: float, connections: int, passed_over: Collection[str]
 ) -> Fetched | None:
     bad: list[str] = []
-    entries = checkpoints.entries(timeout=timeout)
-    for entry in entries:
+    for entry in checkpoints.candidates(timeout=timeout):
         if entry.folder in passed_over:
             bad.append(f"{entry.folder}: the trainer failed each time it started from it")
             continue
@@ -87,6 +86,8 @@ def _fetch_newest(
         except NewerFormatError:
             raise
         except (ManifestError, Corrupt, NotFound) as error:
+            if isinstance(error, NotFound) and not entry.rolling and checkpoints.line.known:
+                continue  # it was never copied as a milestone
             bad.append(f"{entry.folder}: {error}")
             log.error("checkpoint_bad", folder=entry.folder, step=entry.step, error=str(error))
             continue

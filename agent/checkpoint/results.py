@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import mmap
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from agent.store import AlreadyExists, NotFound, Store, StoreError
+from agent.checkpoint.line import Line
+from agent.store import Store, StoreError
 from agent.store.names import RESULTS
 from agent.telemetry.ledger import utc_now
 
-DONE = "done.json"
 
-
-def is_complete(store: Store, *, timeout: float) -> bool:
+def is_complete(line: Line, *, timeout: float) -> bool:
     """Whether the run has finished, on this VM or another."""
-    try:
-        store.read(DONE, timeout=timeout)
-    except NotFound:
-        return False
-    return True
+    newest = line.newest(timeout=timeout)
+    return newest is not None and newest.kind == "done"
 
 
-def store_result(store: Store, folder: Path, *, attempt: int, step: int, timeout: float) -> str:
+def store_result(
+    store: Store, line: Line, folder: Path, *, attempt: int, claimant: str, step: int, timeout: float
+) -> str:
     """Upload every file under `folder`, then mark the run complete. Returns the result's name in the bucket.
 
     Raises:
         StoreError: a file could not be stored; the run is not marked complete.
+        Superseded: another VM trains this run.
     """
     prefix = f"{RESULTS}{attempt:05d}"
     files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -41,12 +38,18 @@ def store_result(store: Store, folder: Path, *, attempt: int, step: int, timeout
             if path.stat().st_size == 0:
                 store.create(name, b"", timeout=timeout)
                 return
+            problem: StoreError | None = None
             with mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as data, memoryview(data) as view:
-                store.create(name, view, timeout=timeout)
+                try:
+                    store.create(name, view, timeout=timeout)
+                except StoreError as error:  # its frames hold views of the map, which could not be closed then
+                    error.__cause__ = error.__context__ = None
+                    problem = error.with_traceback(None)
+            if problem:
+                raise problem
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(upload, files))
     done = {"step": step, "attempt": attempt, "result": prefix, "files": len(files), "finished": utc_now()}
-    with contextlib.suppress(AlreadyExists):  # another attempt finished the same run first: it is complete either way
-        store.create(DONE, json.dumps(done, indent=1).encode(), timeout=timeout)
+    line.finish(attempt=attempt, claimant=claimant, result=done, timeout=timeout)
     return f"{store.url}/{prefix}"

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
+import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -18,11 +20,11 @@ import structlog
 from spot_training.protocol.arena import Arena
 from spot_training.protocol.messages import ProtocolError, Staged
 
-from agent.checkpoint.bucket import Checkpoints
+from agent.checkpoint.bucket import MILESTONE, Checkpoints
 from agent.checkpoint.drain import Drain, Uploader
-from agent.checkpoint.line import superseded_by
+from agent.checkpoint.line import step_of
 from agent.checkpoint.manifest import Manifest, Part, RankParts, folder_name
-from agent.store import AlreadyExists, Unavailable
+from agent.store import AlreadyExists, Corrupt, StoreError, Unavailable
 from agent.store.names import METRICS, ROLLING
 from agent.telemetry.ledger import utc_now
 
@@ -31,12 +33,9 @@ T = TypeVar("T")
 
 _DRAIN_LIMIT_S = 1800.0  # a periodic drain that takes longer is given up; an urgent one has the window's deadline
 _CALL_TIMEOUT_S = 30.0
+_PAUSE_S = (0.05, 2.0)
 _COPY_TIMEOUT_S = 600.0
 _FIRST_SAVE_S = 20.0
-
-
-class Superseded(Exception):
-    """A newer attempt of the run exists: this one must not commit."""
 
 
 @dataclass(eq=False)
@@ -85,6 +84,13 @@ class Saver:
     on_commit: Callable[[int, Staged], Awaitable[None]] | None = None
     on_failure: Callable[[int, Staged, Exception], Awaitable[None]] | None = None
     urgent_deadline: float | None = None
+    passed_over: set[str] = field(default_factory=set)
+    """Folders that could not be restored from: they leave the line with the next commit."""
+    _adopted: int = -1
+    _begun: set[tuple[int, int]] = field(default_factory=set)
+    _housekeeping: asyncio.Task[None] | None = None
+    _untidy: bool = False
+    _wanted: set[int] = field(default_factory=set)
     _dropped: list[Slot] = field(default_factory=list)  # out of use, but still draining
     _lines: dict[int, dict[str, Any]] = field(default_factory=dict)
     _commits: set[asyncio.Task[None]] = field(default_factory=set)
@@ -95,17 +101,29 @@ class Saver:
 
     def learn(self, attempt: int, *, timeout: float) -> None:
         """What the line of an adopted trainer's attempt has safe. Blocks; call it in a thread. May raise StoreError."""
-        entries = self.checkpoints.entries(timeout=timeout)
-        if entries:
-            self.committed_step = max(self.committed_step, entries[0].step)
-            self.committed_attempt = max(self.committed_attempt, entries[0].attempt)
+        newest = next(self.checkpoints.candidates(timeout=timeout), None)
+        if newest:
+            self.committed_step = max(self.committed_step, newest.step)
+            self.committed_attempt = max(self.committed_attempt, newest.attempt)
             self.staged_step = max(self.staged_step, self.committed_step)
+        self._adopted = attempt
         self.line_known = True
+
+    def claim(self, *, facts: dict[str, str], timeout: float) -> int:
+        """Begin the next attempt of the run. Blocks; call it in a thread. May raise StoreError and AttemptError."""
+
+        def found() -> list[str]:
+            entries = [entry for entry in self.checkpoints.found(timeout=timeout) if entry.rolling]
+            return [entry.folder for entry in sorted(entries, key=lambda e: (e.attempt, e.step), reverse=True)]
+
+        entry = self.checkpoints.line.claim(claimant=self.claimant, facts=facts, found=found, timeout=timeout)
+        self.attempt = entry.attempt
+        return entry.attempt
 
     def superseded(self, *, timeout: float) -> bool:
         """Whether another VM has claimed a newer attempt of this run. Blocks; call it in a thread."""
-        newer = superseded_by(self.checkpoints.store, self.attempt, claimant=self.claimant, timeout=timeout)
-        return newer is not None
+        line = self.checkpoints.line
+        return line.superseded(attempt=self.attempt, claimant=self.claimant, timeout=timeout)
 
     def begin_attempt(self, attempt: int, step: int) -> None:
         """A trainer starts at `step`: metrics lines past it are void, they will be logged again."""
@@ -149,7 +167,7 @@ class Saver:
             slot.drain = self.uploader.begin(
                 slot.arena,
                 step=step,
-                folder=f"{ROLLING}{folder_name(step, self.attempt)}",
+                folder=f"{ROLLING}{folder_name(step, self.attempt, self._token(step))}",
                 size=slot.arena.size if size is None else size,
                 deadline=self.urgent_deadline or time.monotonic() + _DRAIN_LIMIT_S,
                 urgent=urgent,
@@ -182,6 +200,12 @@ class Saver:
                 self.uploader.abandon(slot.drain, why)
                 slot.drain = None
 
+    def _token(self, step: int) -> str:
+        """Empty for the first save of a step in this attempt, where it is sure to be the first."""
+        first = (self.attempt, step) not in self._begun and self._adopted != self.attempt
+        self._begun.add((self.attempt, step))
+        return "" if first else secrets.token_hex(4)
+
     # --- what the agent wants ---
 
     def newest_in_memory(self) -> tuple[int, Staged] | None:
@@ -212,12 +236,14 @@ class Saver:
         return await self._wait(lambda: self.staged_step > past, timeout)
 
     async def wait_committed(self, *, step: int, timeout: float) -> bool:
-        """Wait until `step` or a later one is committed; False when it is not within `timeout` seconds."""
-        return await self._wait(lambda: self.committed_step >= step, timeout)
+        """Wait until `step` or a later one is committed; False when it is not within `timeout` seconds, or at once when
+        its save has failed for good."""
+        await self._wait(lambda: self.committed_step >= step or self.staged_step < step, timeout)
+        return self.committed_step >= step
 
     async def settle(self, *, timeout: float) -> None:
-        """Wait for the commits under way."""
-        await self._wait(lambda: not self._commits, timeout)
+        """Wait for the commits under way, and for what is tidied up after them."""
+        await self._wait(lambda: not self._commits and self._housekeeping is None, timeout)
 
     async def _wait(self, condition: Callable[[], bool], timeout: float) -> bool:
         async def until() -> None:
@@ -256,12 +282,11 @@ class Saver:
             if self.on_commit and slot in self.slots:
                 await self.on_commit(self.slots.index(slot), staged)
             await self._notify()
-            if self.urgent_deadline is None:
-                await self._housekeep()
+            self._housekeep_soon()
         finally:
             if slot in self._dropped:
                 self._dropped.remove(slot)
-                slot.arena.close()
+                await asyncio.to_thread(slot.arena.close)  # unmapping 100 GB takes seconds
             if task := asyncio.current_task():
                 self._commits.discard(task)
             await self._notify()
@@ -274,8 +299,9 @@ class Saver:
     async def _write_checkpoint(
         self, attempt: int, staged: Staged, drain: Drain, parts: list[Part], staged_at: float
     ) -> None:
-        await self._refuse_if_superseded(attempt, drain)
-        await self._write_lines(staged.step, attempt, drain)
+        folder = drain.folder
+        token = folder.removeprefix(f"{ROLLING}{folder_name(staged.step, attempt)}")
+        lines = await self._write_lines(staged.step, attempt, drain, token)
         manifest = Manifest(
             run_id=self.checkpoints.run_id,
             step=staged.step,
@@ -287,11 +313,19 @@ class Saver:
             ranks=[RankParts(rank=0, size=staged.size, parts=parts)],
             state=staged.state,
         )
-        await self._insist(drain, partial(self.checkpoints.commit, manifest))
+        await self._insist(drain, partial(self.checkpoints.commit, manifest, token=token.removeprefix("-")))
+        commit = partial(
+            self.checkpoints.line.commit, attempt=attempt, claimant=self.claimant, folder=folder, step=staged.step,
+            lines=lines, without=set(self.passed_over), due=self._due(staged, folder), kept=set(self.checkpoints.kept),
+            keep=self.keep,
+        )  # fmt: skip
+        await self._insist(drain, commit)
+        self.passed_over.clear()
         now = time.monotonic()
         self.committed_step = max(self.committed_step, staged.step)
         self.committed_attempt = attempt
         self.line_known = True
+        self._lines = {at: line for at, line in self._lines.items() if at >= staged.step}
         self.last_commit = Commit(
             step=staged.step,
             reason=staged.reason,
@@ -311,31 +345,57 @@ class Saver:
             durable_s=round(now - drain.begun, 3),
         )
 
+    def want_milestone(self, step: int) -> None:
+        """The checkpoint of `step`, staged for another reason, is to be kept as a milestone too."""
+        self._wanted.add(step)
+
+    def _due(self, staged: Staged, folder: str) -> set[str]:
+        """What is to be copied as a milestone, by this commit's word."""
+        due = {folder} if staged.reason == MILESTONE else set()
+        known = self.checkpoints.line.known
+        for each in (folder, *(known.checkpoints if known else ())):
+            if step_of(each) in self._wanted:
+                due.add(each)
+        return due
+
     async def _insist(self, drain: Drain, call: Callable[..., T]) -> T:
-        """Ask the store until it answers. Raises Unavailable only once the drain's deadline has passed."""
+        """Ask the store until it does it: a 403 passes too. Raises its error only once the drain's deadline is over."""
+        pause, longest = _PAUSE_S
         while True:
             left = max(0.1, drain.deadline - time.monotonic())  # the deadline moves when the window opens
             try:
                 return await asyncio.to_thread(call, timeout=min(_CALL_TIMEOUT_S, left))
-            except Unavailable:
-                if time.monotonic() >= drain.deadline:
+            except (AlreadyExists, Corrupt):
+                raise
+            except StoreError as error:
+                if time.monotonic() + pause >= drain.deadline:
                     raise
+                if not isinstance(error, Unavailable):
+                    log.warning("bucket_waits", error=str(error), message="tried again until the deadline")
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+            pause = min(longest, 2 * pause)
 
-    async def _refuse_if_superseded(self, attempt: int, drain: Drain) -> None:
-        ask = partial(superseded_by, self.checkpoints.store, attempt, claimant=self.claimant)
-        if newer := await self._insist(drain, ask):
-            raise Superseded(f"attempt {newer} of this run has started elsewhere; attempt {attempt} commits nothing")
-
-    async def _write_lines(self, step: int, attempt: int, drain: Drain) -> None:
-        """Metrics lines of the steps this checkpoint adds, as one object: no step twice, none missing."""
+    async def _write_lines(self, step: int, attempt: int, drain: Drain, token: str) -> str:
+        """Metrics lines of the steps this checkpoint adds, as one object, whose name the line's entry will tell."""
+        name = ""
         if steps := sorted(at for at in self._lines if self.committed_step <= at < step):
             body = "".join(json.dumps(self._lines[at]) + "\n" for at in steps).encode()
-            name = f"{METRICS}{steps[0]:012d}-{steps[-1]:012d}-{attempt:05d}.jsonl"
-            try:
-                await self._insist(drain, partial(self.checkpoints.store.create, name, body))
-            except AlreadyExists:
-                log.warning("metrics_kept", name=name, why="an earlier try of this attempt wrote them")
-        self._lines = {at: line for at, line in self._lines.items() if at >= step}
+            name = f"{METRICS}{steps[0]:012d}-{steps[-1]:012d}-{attempt:05d}{token}.jsonl"
+            await self._insist(drain, partial(self.checkpoints.store.create, name, body))
+        return name
+
+    def _housekeep_soon(self) -> None:
+        """One housekeeping at a time, beside the saves; the commits meanwhile ask for one more."""
+        self._untidy = True
+        if self._housekeeping is None or self._housekeeping.done():
+            self._housekeeping = asyncio.create_task(self._keep_house())
+
+    async def _keep_house(self) -> None:
+        while self._untidy and self.urgent_deadline is None:
+            self._untidy = False
+            await self._housekeep()
+        self._housekeeping = None
+        await self._notify()
 
     async def _housekeep(self) -> None:
         """Milestone copies and retention; never in the window, and never fatal."""
@@ -344,8 +404,9 @@ class Saver:
                 log.info("milestone", step=entry.step, folder=entry.folder)
             busy = {slot.drain.folder for slot in self._draining() if slot.drain}
             deleted = await asyncio.to_thread(
-                self.checkpoints.retire, keep=self.keep, attempt=self.attempt, busy=busy, timeout=_CALL_TIMEOUT_S
-            )
+                self.checkpoints.retire, keep=self.keep, attempt=self.attempt, busy=busy, timeout=_CALL_TIMEOUT_S,
+                stop=lambda: self.urgent_deadline is not None,
+            )  # fmt: skip
             if deleted:
                 log.debug("retired", objects=len(deleted))
         except Exception as error:  # noqa: BLE001 - the next commit tries again

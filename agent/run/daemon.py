@@ -19,11 +19,10 @@ from spot_training.protocol.arena import ArenaError
 from spot_training.protocol.channel import AsyncConnection, listen
 from spot_training.protocol.messages import Drill, DrillReport, Staged
 
-from agent.checkpoint.line import AttemptError
+from agent.checkpoint.line import AttemptError, Superseded
 from agent.checkpoint.manifest import NewerFormatError
 from agent.checkpoint.restore import RestoreError
 from agent.checkpoint.results import is_complete
-from agent.checkpoint.saver import Superseded
 from agent.config.causes import FAILURES, Cause
 from agent.notices import Notice, Notices
 from agent.run.drill import answer_drill
@@ -169,7 +168,7 @@ class Daemon:
                 return 0
 
     async def _is_complete(self) -> bool:
-        return await asyncio.to_thread(is_complete, self.host.ledger.store, timeout=_CALL_TIMEOUT_S)
+        return await asyncio.to_thread(is_complete, self.host.saver.checkpoints.line, timeout=_CALL_TIMEOUT_S)
 
     async def _begin(self) -> Attempt:
         return await Attempt.start(self.host, passed_over=self.restarts.passed_over)

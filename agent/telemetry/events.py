@@ -101,10 +101,11 @@ EVENTS: dict[str, EventDoc] = {
     "save_failed": _doc("a save did not get into the bucket", "step reason error"),
     "folder_not_saved": _doc("a program's checkpoint folder could not be read", "folder error"),
     "folder_not_still": _doc("a program went on writing its checkpoint folder: not saved", "folder waited_s"),
+    "milestone_taken": _doc("a milestone's name is taken by other content: it is not kept", "folder error"),
     "milestone": _doc("a checkpoint is kept for good", "step folder"),
     "retired": _doc("old checkpoints were deleted", "objects"),
+    "not_retired": _doc("an old checkpoint can't be deleted (a hold, a retention policy) and stays", "name why"),
     "housekeeping_failed": _doc("old checkpoints could not be deleted, or a milestone not kept", "error"),
-    "metrics_kept": _doc("metrics lines could not be stored yet; kept for later", "name why"),
     "record_not_stored": _doc("an incident's record did not get into the bucket; here it is", "error record"),
     # Restoring
     "checkpoint_bad": _doc("a checkpoint did not verify; the next older one is tried", "step folder error"),

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import structlog
 from spot_training.protocol.messages import Phase, SaveAnswer, SaveReason, Staged
 
-from agent.checkpoint.saver import Superseded
+from agent.checkpoint.line import Superseded
 from agent.config.causes import Cause
 from agent.store import StoreError
 from agent.telemetry.ledger import Incident, Resume, utc_now

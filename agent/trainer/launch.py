@@ -13,7 +13,6 @@ from pathlib import Path
 import structlog
 from spot_training.protocol.messages import Staged
 
-from agent.checkpoint.line import claim_attempt
 from agent.checkpoint.restore import fetch_newest
 from agent.checkpoint.saver import Saver
 from agent.config import RunConfig
@@ -32,10 +31,7 @@ async def claim(host: Host) -> int:
     """The number of the attempt that begins now."""
     saver, ledger = host.saver, host.ledger
     facts = {"vm": ledger.vm, "claimed": utc_now()}
-    saver.attempt = await asyncio.to_thread(
-        claim_attempt, ledger.store, claimant=ledger.claimant, facts=facts, timeout=_CALL_TIMEOUT_S
-    )
-    return saver.attempt
+    return await asyncio.to_thread(saver.claim, facts=facts, timeout=_CALL_TIMEOUT_S)
 
 
 async def learn_line(saver: Saver, attempt: int) -> None:
@@ -74,6 +70,7 @@ async def fetch_state(saver: Saver, resume: Resume, *, passed_over: Collection[s
         saver.committed_step = manifest.step
         resume.source, resume.passed_over, resume.saved_utc = "bucket", fetched.bad, manifest.created
         resume.folder = fetched.entry.folder
+        saver.passed_over = {line.partition(": ")[0] for line in fetched.bad}
     resume.step = staged.step
     resume.mark("fetched")
     saver.begin_attempt(resume.attempt, staged.step)

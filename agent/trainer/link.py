@@ -144,6 +144,8 @@ class SocketLink:
         self._settle(message.reason, "staged")
 
     async def _on_declined(self, message: Declined, _: list[int]) -> None:
+        if message.staged and message.reason == "milestone":
+            self._saver.want_milestone(message.step)
         if not message.staged:
             log.warning("save_declined", step=message.step, reason=message.reason, why=message.why)
         self._settle(message.reason, "unchanged" if message.staged else "none")

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import structlog
 
+from agent.checkpoint.line import Superseded
 from agent.checkpoint.results import store_result
-from agent.checkpoint.saver import Saver, Superseded
+from agent.checkpoint.saver import Saver
 from agent.store import StoreError
 
 log = structlog.get_logger()
@@ -36,7 +37,10 @@ async def keep_result(saver: Saver, folder: Path, *, step: int, timeout: float) 
     while True:
         left = max(1.0, deadline - time.monotonic())
         try:
-            store = partial(store_result, saver.checkpoints.store, folder, attempt=saver.attempt, step=step)
+            store = partial(
+                store_result, saver.checkpoints.store, saver.checkpoints.line, folder,
+                attempt=saver.attempt, claimant=saver.claimant, step=step,
+            )  # fmt: skip
             return await asyncio.to_thread(store, timeout=min(_TRY_S, left))
         except Superseded:
             raise

@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from agent.store import Store
-from agent.store.names import EVENTS, METRICS
+from agent.store import NotFound, Store
+from agent.store.names import EVENTS, LINE
 
 _TIMEOUT_S = 30.0
 
@@ -19,15 +19,19 @@ class RunRecords:
     store: Store
 
     def metrics(self) -> list[dict[str, Any]]:
-        """One line a step, in order. Where two attempts trained a step, the later attempt's line counts."""
-        lines: dict[int, tuple[int, dict[str, Any]]] = {}
-        for stored in self.store.list(METRICS, timeout=_TIMEOUT_S):
-            attempt = int(stored.name.removesuffix(".jsonl").rpartition("-")[2])
-            for text in self.store.read(stored.name, timeout=_TIMEOUT_S).splitlines():
-                line = json.loads(text)
-                if lines.get(line["step"], (-1, {}))[0] <= attempt:
-                    lines[line["step"]] = (attempt, line)
-        return [line for _, (_, line) in sorted(lines.items())]
+        """One line a step, in order, of what was committed. A step that was trained again: the later commit's."""
+        lines: dict[int, dict[str, Any]] = {}
+        for entry in self._line():
+            if entry["lines"]:
+                for text in self.store.read(entry["lines"], timeout=_TIMEOUT_S).splitlines():
+                    line = json.loads(text)
+                    lines[line["step"]] = line
+        return [line for _, line in sorted(lines.items())]
+
+    def _line(self) -> list[dict[str, Any]]:
+        """The entries of the run's line, oldest first: their numbers count down."""
+        names = sorted((stored.name for stored in self.store.list(LINE, timeout=_TIMEOUT_S)), reverse=True)
+        return [json.loads(self.store.read(name, timeout=_TIMEOUT_S)) for name in names]
 
     def records(self) -> list[dict[str, Any]]:
         """Incidents and resumes, in the order they began."""
@@ -36,8 +40,10 @@ class RunRecords:
 
     def result(self) -> dict[str, bytes]:
         """The files of the finished model. Raises NotFound while the run is not complete."""
-        done = json.loads(self.store.read("done.json", timeout=_TIMEOUT_S))
-        prefix = done["result"] + "/"
+        newest = self._line()[-1:]
+        if not newest or newest[0]["kind"] != "done":
+            raise NotFound(f"{self.store.url} has no result: the run is not complete")
+        prefix = newest[0]["result"]["result"] + "/"
         return {
             stored.name.removeprefix(prefix): self.store.read(stored.name, timeout=_TIMEOUT_S)
             for stored in self.store.list(prefix, timeout=_TIMEOUT_S)

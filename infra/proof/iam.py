@@ -27,7 +27,7 @@ ACTIONS: Mapping[str, tuple[str, ...]] = {
 }
 """What can be done with objects, and all that it takes. `change` is of metadata: storage class, holds, Custom-Time."""
 
-OWN = (ROLLING, MILESTONES, RESULTS, METRICS, EVENTS, LINE, "attempts/", "done.json")
+OWN = (ROLLING, MILESTONES, RESULTS, METRICS, EVENTS, LINE)
 """What a run has below its prefix."""
 
 

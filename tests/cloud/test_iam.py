@@ -25,8 +25,6 @@ own results/         create read list                    -          read list
 own metrics/         create read list                    -          read list
 own events/          create read list                    -          read list
 own line/            create read list                    -          read list
-own attempts/        create read list                    -          read list
-own done.json        create read list                    -          read list
 run of a like name   -                                   -          read list
 another run          -                                   -          read list
 packages/            read                                read       create read list

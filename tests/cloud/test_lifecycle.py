@@ -66,8 +66,8 @@ CASES = {
         replace(OLD_RECORD, name=f"{RUN}/results/00001/my-incident-crash.json", size=1 << 20),
         set(),
     ),
-    "nor the mark that a run is complete": (replace(OLD_RECORD, name=f"{RUN}/done.json"), set()),
-    "nor the claim of an attempt": (replace(OLD_RECORD, name=f"{RUN}/attempts/000001.json"), set()),
+    "nor the mark that a run is complete": (replace(OLD_RECORD, name=f"{RUN}/line/999999990.json"), set()),
+    "nor the claim of an attempt": (replace(OLD_RECORD, name=f"{RUN}/line/999999998.json"), set()),
     "nor metrics": (replace(OLD_RECORD, name=f"{RUN}/metrics/00003-000000000040.jsonl"), set()),
     "nor a package": (replace(OLD_RECORD, name=f"packages/{'0' * 64}.tar.gz"), set()),
 }

@@ -22,9 +22,9 @@ def test_a_vms_identity_can_neither_overwrite_nor_delete_a_milestone() -> None:
         acting_as(metadata),
     ):
         vm = open_store("gs://promise/runs/one")
-        for name in ("milestones/1/part", "rolling/1/part", "attempts/1"):
+        for name in ("milestones/1/part", "rolling/1/part", "line/1"):
             vm.create(name, b"precious", timeout=10.0)
-        for name in ("milestones/1/part", "attempts/1"):
+        for name in ("milestones/1/part", "line/1"):
             with pytest.raises(Forbidden):
                 vm.replace(name, b"other", timeout=10.0)
             with pytest.raises(Forbidden):

@@ -14,7 +14,7 @@ from spot_training.protocol.messages import SaveReason, Staged
 
 from agent.checkpoint.bucket import Checkpoints
 from agent.checkpoint.drain import Uploader
-from agent.checkpoint.line import claim_attempt
+from agent.checkpoint.line import Line
 from agent.checkpoint.restore import fetch_newest
 from agent.checkpoint.saver import Saver
 from agent.store import Store
@@ -72,7 +72,7 @@ async def saving(
     """A saver at work on a claimed attempt, one upload after the other."""
     saver = Saver(Checkpoints(store, RUN), Uploader(store, connections=1, background=1), keep, claimant)
     if attempt is None:
-        attempt = claim_attempt(store, claimant=claimant, facts={}, timeout=PATIENCE_S)
+        attempt = claim(store, claimant)
     saver.attempt = attempt
     toy = Toy(saver)
     try:
@@ -81,6 +81,10 @@ async def saving(
         await saver.settle(timeout=PATIENCE_S)
         saver.uploader.close()
         saver.share(0, [])
+
+
+def claim(store: Store, claimant: str) -> int:
+    return Line(store).claim(claimant=claimant, facts={}, found=list, timeout=PATIENCE_S).attempt
 
 
 def newest(store: Store) -> tuple[int, int] | None:

@@ -1,16 +1,15 @@
-"""Attempts: one number, one claimant; whoever sees another's newer number stops."""
+"""The line: one, whoever claims, commits and sleeps between, and whatever answers are lost."""
 
 from __future__ import annotations
 
-import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from agent.checkpoint.line import PREFIX, AttemptError, claim_attempt, newest_attempt, superseded_by
-from agent.store import Unavailable, open_store
+from agent.checkpoint.line import AttemptError, Line, LineEntry, Superseded
+from agent.store import StoreError, Unavailable, open_store
 from tests.agent.stores import Watched
 
 T = 10.0
@@ -21,35 +20,38 @@ def store(tmp_path: Path) -> Watched:
     return Watched(open_store(f"file://{tmp_path}"))
 
 
-def claim(store: Watched, claimant: str) -> int:
-    return claim_attempt(store, claimant=claimant, facts={"vm": f"{claimant}'s"}, timeout=T)
+def claim(line: Line, claimant: str) -> LineEntry:
+    return line.claim(claimant=claimant, facts={"vm": f"{claimant}'s"}, found=list, timeout=T)
 
 
-def body(store: Watched, number: int) -> dict[str, object]:
-    found: dict[str, object] = json.loads(store.read(f"{PREFIX}{number:06d}.json", timeout=T))
-    return found
+def commit(line: Line, entry: LineEntry, step: int, **more: object) -> LineEntry:
+    return line.commit(
+        attempt=entry.attempt, claimant=entry.claimant, folder=f"rolling/{step}", step=step, timeout=T, **more  # type: ignore[arg-type]
+    )  # fmt: skip
 
 
 def test_attempts_are_numbered_from_one_and_say_who_claimed_them(store: Watched) -> None:
-    assert newest_attempt(store, timeout=T) == 0
     for number, claimant in ((1, "a"), (2, "a"), (3, "b")):
-        assert claim(store, claimant) == number
-        assert body(store, number) == {"attempt": number, "claimant": claimant, "vm": f"{claimant}'s"}
-        assert newest_attempt(store, timeout=T) == number
+        entry = claim(Line(store), claimant)
+        assert (entry.attempt, entry.claimant, entry.facts) == (number, claimant, {"vm": f"{claimant}'s"})
+        assert Line(store).newest(timeout=T) == entry
 
 
-def test_the_highest_number_counts_whatever_else_lies_there(store: Watched) -> None:
-    for name in ("000007.json", "1000000.json", "notes.txt", "000009.json.old", "x000008.json"):
-        store.create(f"{PREFIX}{name}", b'{"claimant": "b"}', timeout=T)
-    assert newest_attempt(store, timeout=T) == 1000000
-    assert claim(store, "a") == 1000001
-    assert superseded_by(store, 7, claimant="b", timeout=T) == 1000001
-    assert superseded_by(store, 7, claimant="a", timeout=T) == 1000000
+def test_the_newest_entry_is_the_first_by_name_so_that_one_listing_of_one_object_finds_it(store: Watched) -> None:
+    line = Line(store)
+    mine = claim(line, "a")
+    for step in range(1, 13):
+        commit(line, mine, step)
+    names = [stored.name for stored in store.list("line/", timeout=T)]
+    newest = Line(store).newest(timeout=T)
+    assert newest
+    assert (newest.name, newest.step) == (names[0], 12)
+    assert [entry.step for entry in Line(store).entries(timeout=T)] == list(range(13))
 
 
 def test_of_claimants_that_race_for_a_number_exactly_one_gets_it(store: Watched) -> None:
-    """All of them have seen the same newest attempt before any of them claims the next."""
-    rounds, claimants = 5, 6
+    """All of them have seen the same newest entry before any of them claims the next."""
+    claimants = 6
     together = threading.Barrier(claimants)
     waited: set[int] = set()
 
@@ -59,70 +61,110 @@ def test_of_claimants_that_race_for_a_number_exactly_one_gets_it(store: Watched)
             together.wait(T)
 
     store.before = before
-    won: dict[int, str] = {}
-    for _ in range(rounds):
-        waited.clear()
-        with ThreadPoolExecutor(claimants) as pool:
-            names = [f"vm-{number}" for number in range(claimants)]
-            numbers = list(pool.map(lambda name: claim(store, name), names))
-        assert len(set(numbers)) == claimants
-        won |= dict(zip(numbers, names, strict=True))
-    assert sorted(won) == list(range(1, rounds * claimants + 1)), "no number twice, none left out"
-    assert {number: body(store, number)["claimant"] for number in won} == won
+    with ThreadPoolExecutor(claimants) as pool:
+        numbers = list(pool.map(lambda each: claim(Line(store), str(each)).attempt, range(claimants)))
+    assert sorted(numbers) == list(range(1, claimants + 1))
 
 
-def test_a_claimant_that_always_comes_second_gives_up_and_says_what_to_do(store: Watched) -> None:
-    faster = open_store(store.url)
+def test_several_vms_that_fight_for_a_run_are_told_so(store: Watched) -> None:
+    faster = Line(store.store)
 
     def before(operation: str, name: str) -> None:
         if operation == "create":
-            claim_attempt(faster, claimant="faster", facts={}, timeout=T)
+            claim(faster, "faster")
 
     store.before = before
-    with pytest.raises(AttemptError, match=r"more than one VM is starting this run.*Give each run its own run_id"):
-        claim(store, "slower")
-    assert all(body(store, n)["claimant"] == "faster" for n in range(1, newest_attempt(faster, timeout=T) + 1))
+    with pytest.raises(AttemptError, match=r"more than one VM starts this run.*Give each run its own run_id"):
+        claim(Line(store), "slow")
 
 
-def test_a_claim_whose_answer_was_lost_is_its_claimants_and_does_not_fence_it_out(store: Watched) -> None:
+def test_who_slept_while_another_claimed_commits_nothing_even_years_later(store: Watched) -> None:
+    old, new = Line(store), Line(store)
+    mine = claim(old, "old VM")
+    commit(old, mine, 4)
+    theirs = claim(new, "new VM")
+    assert theirs.checkpoints == ("rolling/4",), "what was committed before is what it goes on from"
+    with pytest.raises(Superseded, match="attempt 2 of this run has started elsewhere"):
+        commit(old, mine, 100)
+    with pytest.raises(Superseded, match="attempt 2 of this run has started elsewhere"):
+        old.finish(attempt=1, claimant="old VM", result={}, timeout=T)
+    commit(new, theirs, 12)
+    newest = Line(store).newest(timeout=T)
+    assert newest
+    assert newest.checkpoints == ("rolling/12", "rolling/4")
+    assert old.superseded(attempt=1, claimant="old VM", timeout=T)
+    assert not new.superseded(attempt=2, claimant="new VM", timeout=T)
+
+
+def test_a_commit_that_was_faster_than_the_claim_is_part_of_what_is_claimed(store: Watched) -> None:
+    old = Line(store.store)
+    mine = claim(old, "old VM")
+    done: list[LineEntry] = []
+
+    def before(operation: str, name: str) -> None:
+        if operation == "create" and not done:
+            done.append(commit(old, mine, 4))
+
+    store.before = before
+    assert claim(Line(store), "new VM").checkpoints == ("rolling/4",)
+
+
+def test_ones_own_next_attempt_is_no_rival(store: Watched) -> None:
+    line = Line(store)
+    first = claim(line, "us")
+    second = claim(line, "us")
+    assert commit(line, first, 8).attempt == second.attempt, "what the trainer before had staged is committed after all"
+    assert commit(line, second, 12).checkpoints == ("rolling/12", "rolling/8")
+
+
+def test_an_answer_that_was_lost_is_found_to_be_ones_own(store: Watched) -> None:
+    line = Line(store)
+    mine = claim(line, "us")
+
     def after(operation: str, name: str) -> None:
         if operation == "create":
-            raise Unavailable("no answer")
+            store.after = lambda operation, name: None
+            raise Unavailable("the answer was lost")
 
     store.after = after
     with pytest.raises(Unavailable):
-        claim(store, "a")
-    store.after = lambda operation, name: None
-    assert claim(store, "a") == 2
-    assert superseded_by(store, 1, claimant="a", timeout=T) is None
+        commit(line, mine, 4)
+    commit(line, mine, 4)
+    assert [entry.kind for entry in Line(store).entries(timeout=T)] == ["claim", "commit"], "it is there once"
 
 
-def test_only_another_claimants_newer_attempt_supersedes(store: Watched) -> None:
-    def superseded(attempt: int) -> int | None:
-        return superseded_by(store, attempt, claimant="a", timeout=T)
-
-    assert claim(store, "b") == 1
-    assert claim(store, "a") == 2
-    assert superseded(2) is None, "an older one of somebody else is no rival"
-    assert claim(store, "a") == 3
-    assert superseded(2) is None, "nor is our own next one: its trainer is ours"
-    assert claim(store, "b") == 4
-    assert superseded(2) == superseded(3) == 4
-    assert claim(store, "a") == 5
-    assert superseded(3) == 4, "what we claimed since does not hide it"
-    assert superseded(5) is None
-    assert claim(store, "c") == 6
-    assert superseded(5) == superseded(2) == 6, "the newest"
+def test_a_restarted_agent_goes_on_in_the_line_of_the_one_before_it(store: Watched) -> None:
+    before = Line(store)
+    mine = claim(before, "this boot")
+    commit(before, mine, 4)
+    assert commit(Line(store), mine, 8).checkpoints == ("rolling/8", "rolling/4")
 
 
-def test_a_bucket_that_gives_no_answer_does_not_say_that_all_is_well(store: Watched) -> None:
-    claim(store, "a")
-    claim(store, "b")
+def test_what_was_passed_over_leaves_the_line_with_the_next_commit(store: Watched) -> None:
+    line = Line(store)
+    mine = claim(line, "us")
+    for step in (4, 8, 12):
+        commit(line, mine, step)
+    assert commit(line, mine, 6, without={"rolling/8", "rolling/12"}).checkpoints == ("rolling/6", "rolling/4")
 
-    def before(operation: str, name: str) -> None:
-        if operation == "read":
-            raise Unavailable("no answer")
 
-    store.before = before
-    with pytest.raises(Unavailable):
-        superseded_by(store, 1, claimant="a", timeout=T)
+def test_a_run_is_finished_once(store: Watched) -> None:
+    line = Line(store)
+    mine = claim(line, "us")
+    first = line.finish(attempt=1, claimant="us", result={"step": 4}, timeout=T)
+    again = Line(store).finish(attempt=1, claimant="us", result={"step": 5}, timeout=T)
+    assert (first.kind, first.result) == ("done", {"step": 4})
+    assert again == first
+    assert mine.sequence + 1 == first.sequence
+
+
+def test_a_run_that_is_older_than_its_line_keeps_what_it_has(store: Watched) -> None:
+    entry = Line(store).claim(claimant="us", facts={}, found=lambda: ["rolling/8", "rolling/4"], timeout=T)
+    assert entry.checkpoints == ("rolling/8", "rolling/4")
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'{"sequence": 1}'])
+def test_an_entry_that_can_not_be_read_is_an_error_and_no_empty_line(store: Watched, content: bytes) -> None:
+    store.create("line/999999998.json", content, timeout=T)
+    with pytest.raises(StoreError, match="is no entry of a line"):
+        claim(Line(store), "us")

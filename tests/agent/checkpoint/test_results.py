@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 import pytest
 
-from agent.checkpoint.results import DONE, is_complete, store_result
+from agent.checkpoint.line import Line
+from agent.checkpoint.results import is_complete, store_result
 from agent.store import Forbidden, NotFound, StoreError, Unavailable, open_store
 from infra.local.bucket import RunRecords
 from tests.agent.stores import Watched
@@ -33,15 +33,17 @@ def model(tmp_path: Path) -> Path:
 
 
 def finish(store: Watched, folder: Path, attempt: int = 3) -> str:
-    return store_result(store, folder, attempt=attempt, step=12, timeout=T)
+    return store_result(store, Line(store), folder, attempt=attempt, claimant="us", step=12, timeout=T)
 
 
 def test_every_file_is_in_the_bucket_as_it_was_and_the_run_is_complete(store: Watched, model: Path) -> None:
-    assert not is_complete(store, timeout=T)
+    assert not is_complete(Line(store), timeout=T)
     assert finish(store, model) == f"{store.url}/results/00003"
-    assert is_complete(store, timeout=T)
+    assert is_complete(Line(store), timeout=T)
     assert RunRecords(store).result() == FILES
-    done = json.loads(store.read(DONE, timeout=T))
+    newest = Line(store).newest(timeout=T)
+    assert newest
+    done = newest.result
     assert done["finished"]
     assert {**done, "finished": ""} == {
         "step": 12, "attempt": 3, "result": "results/00003", "files": len(FILES), "finished": "",
@@ -51,7 +53,7 @@ def test_every_file_is_in_the_bucket_as_it_was_and_the_run_is_complete(store: Wa
 def test_the_mark_is_written_when_all_else_is_there(store: Watched, model: Path) -> None:
     finish(store, model)
     created = [name for operation, name in store.operations if operation == "create"]
-    assert created[-1] == DONE
+    assert created[-1].startswith("line/")
     assert len(created) == 1 + len(FILES)
 
 
@@ -65,7 +67,7 @@ def test_a_run_whose_result_is_not_whole_is_not_complete(store: Watched, model: 
     with pytest.raises(Forbidden):
         finish(store, model)
     store.before = lambda operation, name: None
-    assert not is_complete(store, timeout=T)
+    assert not is_complete(Line(store), timeout=T)
     with pytest.raises(NotFound):
         RunRecords(store).result()
     finish(store, model)
@@ -77,15 +79,15 @@ def test_a_trainer_that_left_nothing_has_not_finished(store: Watched, tmp_path: 
     for folder in (tmp_path / "model", tmp_path / "nowhere"):
         with pytest.raises(StoreError, match="the trainer saved no result"):
             finish(store, folder)
-    assert not is_complete(store, timeout=T)
+    assert not is_complete(Line(store), timeout=T)
 
 
 def test_a_run_is_completed_once(store: Watched, model: Path) -> None:
     finish(store, model)
-    mark = store.read(DONE, timeout=T)
+    mark = Line(store).newest(timeout=T)
     (model / "config.json").write_bytes(b"another")
     finish(store, model, attempt=4)
-    assert store.read(DONE, timeout=T) == mark
+    assert Line(store).newest(timeout=T) == mark
     assert RunRecords(store).result() == FILES
 
 
@@ -97,4 +99,4 @@ def test_a_bucket_that_gives_no_answer_does_not_say_that_a_run_is_unfinished(sto
 
     store.before = before
     with pytest.raises(Unavailable):
-        is_complete(store, timeout=T)
+        is_complete(Line(store), timeout=T)

@@ -15,13 +15,12 @@ from spot_training.protocol.messages import ProtocolError, Staged
 from structlog.testing import capture_logs
 
 from agent.checkpoint.bucket import Checkpoints
-from agent.checkpoint.line import claim_attempt
+from agent.checkpoint.line import Superseded
 from agent.checkpoint.manifest import folder_name
-from agent.checkpoint.saver import Superseded
 from agent.store import Unavailable, open_store
 from agent.store.names import ROLLING
 from infra.local.bucket import RunRecords
-from tests.agent.checkpoint.saving import PART, PATIENCE_S, RUN, SIZE, arena_files, content, line, newest, saving
+from tests.agent.checkpoint.saving import PART, PATIENCE_S, RUN, SIZE, arena_files, claim, content, line, newest, saving
 from tests.agent.stores import Watched
 
 
@@ -149,7 +148,7 @@ def test_a_trainer_that_starts_again_from_memory_loses_no_line_and_repeats_none(
             snapshot = toy.saver.newest_in_memory()
             assert snapshot
             assert (snapshot[0], snapshot[1].step) == (1, 8)
-            second = claim_attempt(store, claimant="us", facts={}, timeout=5)
+            second = claim(store, "us")
             toy.saver.begin_attempt(second, 8)
             gate.open()
             toy.log(8, 12)
@@ -176,11 +175,11 @@ def test_a_superseded_saver_commits_nothing_and_says_why(store: Watched) -> None
             await toy.stage(4)
             assert await toy.saver.wait_committed(step=4, timeout=PATIENCE_S)
             await toy.saver.settle(timeout=PATIENCE_S)
-            assert claim_attempt(store, claimant="new VM", facts={}, timeout=5) == 2
-            before = {name for name in store.names() if "part-" not in name}
+            assert claim(store, "new VM") == 2
             toy.log(4, 8)
             await toy.save(8, 1)
-            assert {name for name in store.names() if "part-" not in name} == before
+            assert newest(store) == (4, 1), "what it wrote is no checkpoint of the run"
+            assert RunRecords(store).metrics() == [line(step) for step in range(4)], "nor are its lines"
             assert [type(error) for error in failures] == [Superseded]
             assert "attempt 2 of this run has started elsewhere" in str(failures[0])
             assert (toy.saver.committed_step, toy.saver.staged_step) == (4, 4)
@@ -197,7 +196,7 @@ def test_an_outage_between_the_last_byte_and_the_manifest_is_ridden_out(
     def outage(operation: str, name: str) -> None:
         kind = name.partition("/")[0] if "part-" not in name else "part"
         tries[kind] = tries.get(kind, 0) + 1
-        if kind in ("attempts", "metrics", "rolling") and tries[kind] <= 3:
+        if kind in ("line", "metrics", "rolling") and tries[kind] <= 3:
             raise Unavailable("no answer")
 
     async def scenario() -> None:
@@ -209,7 +208,7 @@ def test_an_outage_between_the_last_byte_and_the_manifest_is_ridden_out(
 
     play(scenario)
     assert newest(store) == (4, 1)
-    assert {kind: count for kind, count in tries.items() if count > 3}.keys() >= {"attempts", "metrics", "rolling"}
+    assert {kind: count for kind, count in tries.items() if count > 3}.keys() >= {"line", "metrics", "rolling"}
 
 
 def test_an_outage_that_lasts_past_the_window_ends_the_save_not_the_agent(store: Watched) -> None:
@@ -256,7 +255,7 @@ def test_a_snapshot_that_was_lost_on_its_way_is_sent_again_when_a_trainer_starts
             assert toy.saver.committed_step == 0
             snapshot = toy.saver.newest_in_memory()
             assert snapshot
-            toy.saver.begin_attempt(claim_attempt(store, claimant="us", facts={}, timeout=5), 4)
+            toy.saver.begin_attempt(claim(store, "us"), 4)
             await toy.saver.drain_again(snapshot[1])
             assert toy.saver.slots[0].busy
             assert await toy.saver.wait_committed(step=4, timeout=PATIENCE_S)
@@ -283,7 +282,7 @@ def test_a_drain_whose_arena_is_out_of_use_is_neither_retired_nor_leaked(store: 
             await gate.wait()
             toy.arenas = [Arena.create(SIZE), Arena.create(SIZE)]  # the state has grown, say
             toy.saver.share(0, toy.arenas)
-            toy.saver.begin_attempt(claim_attempt(store, claimant="us", facts={}, timeout=5), 8)
+            toy.saver.begin_attempt(claim(store, "us"), 8)
             store.before = lambda operation, name: None
             await toy.stage(9, 1)
             assert await toy.saver.wait_committed(step=9, timeout=PATIENCE_S)
@@ -412,7 +411,7 @@ def test_in_a_window_nothing_is_copied_or_deleted(store: Watched) -> None:
 
     play(scenario)
     kept = [(entry.step, entry.rolling) for entry in Checkpoints(store, RUN).entries(timeout=5)]
-    assert kept == [(12, True), (8, False)]
+    assert kept == [(12, True), (8, True), (8, False)], "the line lets go of it with the next commit"
 
 
 def test_housekeeping_that_fails_is_said_and_nothing_else(store: Watched) -> None:

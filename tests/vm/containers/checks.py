@@ -21,8 +21,8 @@ from tests.vm.containers.group import Group
 
 AGREE_S = 0.05
 _CALL_S = 30.0
-_CHECKPOINT = re.compile(r"(rolling|milestones)/(\d{12})-(\d{5})/(.+)")
-_OTHERS = re.compile(r"(metrics|events|attempts)/[^/]+\.jsonl?|attempts/[^/]+|results/.+|done\.json")
+_CHECKPOINT = re.compile(r"(rolling|milestones)/(\d{12})-(\d{5}(?:-[0-9a-f]{8})?)/(.+)")
+_OTHERS = re.compile(r"(metrics|events|line)/[^/]+\.jsonl?|results/.+")
 
 
 def check(group: Group) -> None:

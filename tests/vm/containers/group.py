@@ -11,6 +11,8 @@ from typing import Any, Self
 
 import yaml
 
+from agent.checkpoint.line import Line
+from agent.checkpoint.results import is_complete
 from agent.store import Store
 from infra.local.bucket import RunRecords
 from tests.vm.containers.cloud import BUCKET, PREFIX, Cloud
@@ -125,9 +127,9 @@ class Group:
         """Let the present VM train to the end; returns the run's outcome."""
         self.vm.wait("complete", timeout=timeout)
         done = time.monotonic() + 30.0
-        while not self.store.list("done.json", timeout=10.0):
+        while not is_complete(Line(self.store), timeout=10.0):
             if time.monotonic() > done:
-                raise VmError(f"complete, and no done.json\n{self.vm.journal.tail()}")
+                raise VmError(f"complete, and the line does not say so\n{self.vm.journal.tail()}")
             time.sleep(0.05)
         return self.outcome()
 
