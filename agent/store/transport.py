@@ -33,6 +33,8 @@ _IDLE = 200.0  # seconds after which an idle connection is not trusted any more
 _IDLE_PING = 60.0  # seconds after which `warm` uses an idle connection to keep it open
 _LOOK = 0.2  # seconds between two looks at how much the kernel has still to send
 _CHUNK = 4 << 20
+_REFUSALS = 5  # tokens refused in one call: the metadata server may keep a spent one a while, a grant may spread
+_LIMITED = frozenset({"rateLimitExceeded", "userRateLimitExceeded"})  # a 403 that means "slower"
 _NO_BUCKET = "The specified bucket does not exist"
 
 
@@ -106,17 +108,18 @@ class Transport:
         views = [memoryview(piece).cast("B") for piece in body]
         headers = {"Content-Type": content_type} if content_type else {}
         stall = max(0.01, min(_STALL, (deadline - time.monotonic()) / _STALL_SHARE))
-        tries, refused = 0, False
+        tries = refused = 0
         while True:
             tries += 1
             credentials = self.token.headers(deadline)
             try:
                 reply = self._try(_Question(method, target, headers | credentials, views, into), deadline, stall)
-                if reply.status == 401 and not refused:
-                    refused = True
+                if reply.status == 401 and credentials and refused < _REFUSALS:
+                    refused += 1
                     self.token.reject(credentials, deadline)
-                    continue
-                if reply.status not in RETRIED:
+                    if refused == 1:
+                        continue
+                elif reply.status not in RETRIED and reply.kind() not in _LIMITED:
                     return reply
                 failure = f"status {reply.status}, {reply.reason()}"
             except (OSError, http.client.HTTPException) as error:
@@ -278,6 +281,11 @@ class _Connection:
         deadline: float,
         stall: float,
     ) -> Reply:
+        if response.status < 200 or 300 <= response.status < 400:
+            # Cloud Storage sends none of these here: something between us and it does.
+            raise http.client.HTTPException(f"status {response.status}: is a proxy between?")
+        if response.chunked:
+            return self._receive_chunks(response, into, deadline, stall)
         size = response.length
         if size is None:
             raise http.client.HTTPException("the answer has no Content-Length: is this a proxy's?")
@@ -290,4 +298,25 @@ class _Connection:
             if not count:
                 raise http.client.IncompleteRead(b"", size - done)
             done += count
+        return Reply(response.status, response.headers, view)
+
+    def _receive_chunks(
+        self,
+        response: http.client.HTTPResponse,
+        into: Callable[[int], memoryview] | None,
+        deadline: float,
+        stall: float,
+    ) -> Reply:
+        """An answer whose size shows at its end only: it is copied once."""
+        body = bytearray()
+        while True:
+            self._await(deadline, stall)
+            piece = response.read1(_CHUNK)
+            if not piece:
+                break
+            body += piece
+        view = memoryview(body)
+        if into and response.status == 200:
+            view = into(len(body))
+            view[:] = body
         return Reply(response.status, response.headers, view)

@@ -234,7 +234,9 @@ class Api:
                 source["name"], None if generation is None else int(generation), conditions, reading=False
             )
             parts.append(found)
-        metadata = {"contentType": parts[0].metadata.get("contentType"), **document.get("destination", {})}
+        metadata = dict(document.get("destination") or {})
+        # Google's own clients send the type as null where they have none.
+        metadata["contentType"] = metadata.get("contentType") or parts[0].metadata.get("contentType")
         made = bucket.insert(
             target.name,
             Data.joined(part.data for part in parts),

@@ -121,6 +121,9 @@ class Bucket:
         with self.lock:
             conditions.check(1, self.metageneration)
             merged = {**self.metadata, **changes}
+            if isinstance(changes.get("labels"), dict):
+                labels = {**self.metadata.get("labels", {}), **changes["labels"]}
+                merged["labels"] = {key: value for key, value in labels.items() if value is not None}
             self.metadata = {key: value for key, value in merged.items() if value is not None}
             self.metageneration += 1
 

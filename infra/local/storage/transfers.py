@@ -124,7 +124,7 @@ class TransferApi(Api):
         if span is not None and span.start is None:
             request.body.drain()
             complete = span.total is not None and span.total == session.filling.size
-            return self._finish(request, session) if complete else _more(session)
+            return self._finish(request, session) if complete else _more(request, session)
         span = span or ContentRange(0, None, request.body.length)
         self._receive(request, session, span)
         if span.total is not None and session.filling.size > span.total:
@@ -133,7 +133,7 @@ class TransferApi(Api):
             return self._finish(request, session)
         if session.filling.size % GRANULE:
             session.keep_granules()
-        return _more(session)
+        return _more(request, session)
 
     def _receive(self, request: Request, session: Session, span: ContentRange) -> None:
         start, filling = span.start or 0, session.filling
@@ -165,7 +165,10 @@ class TransferApi(Api):
         return json_response(stored.resource(request.host))
 
 
-def _more(session: Session) -> Response:
+def _more(request: Request, session: Session) -> Response:
+    """More is to come: 308, or for clients whose HTTP library would follow that as a redirect, 200 that says so."""
+    if request.headers.get("X-GUploader-No-308", "").lower() == "yes":
+        return Response(200, {**session.progress(), "X-HTTP-Status-Code-Override": "308"})
     return Response(308, session.progress())
 
 

@@ -33,13 +33,15 @@ class Draft:
 
 
 def parse_json(content: bytes) -> dict[str, Any]:
-    """The JSON object of a request body, {} for none; 400 for anything else."""
+    """The JSON object of a request body, {} for none and for the `null` that rclone sends; 400 for anything else."""
     if not content.strip():
         return {}
     try:
         parsed = json.loads(content)
     except ValueError:
         raise Refused("Parse Error: the request body is not JSON.", reason="parseError") from None
+    if parsed is None:
+        return {}
     if not isinstance(parsed, dict):
         raise Refused("Parse Error: the request body is not a JSON object.", reason="parseError")
     return parsed
@@ -74,6 +76,8 @@ def split_multipart(body: Data, content_type: str) -> tuple[Metadata, str | None
     """
     parameters = Parser().parsestr(f"Content-Type: {content_type}\n\n", headersonly=True)
     boundary = parameters.get_boundary()
+    if boundary and boundary.startswith("'") and boundary.endswith("'"):
+        boundary = boundary[1:-1]  # as gsutil's apitools quotes it
     if not boundary:
         raise Refused("A multipart upload needs Content-Type: multipart/related; boundary=...")
     mark = b"--" + boundary.encode()
