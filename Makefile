@@ -30,7 +30,8 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo llm bench test test-slow test-all check format lock clean another-torch
+SHARD ?=
+.PHONY: help venv demo llm bench test test-slow scenarios test-all check format lock clean another-torch
 .PHONY: synth doctor deploy diff start stop destroy logs ssh drill which-run validate checkov golden readme
 
 help: ## Show this
@@ -112,6 +113,9 @@ test: $(CLOUD) ## Run the fast tests
 
 test-slow: $(CLOUD) ## Run the reality tests, which take minutes
 	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+scenarios: $(CLOUD) ## Play every scenario, or those of SHARD=i/n
+	@SHARD=$(or $(SHARD),1/1) $(BIN)/python -m pytest tests/promises/test_scenarios.py $(ARGS)
 
 test-all: $(CLOUD) ## Run both
 	@$(BIN)/python -m pytest $(ARGS)

@@ -203,8 +203,9 @@ class Vm:
         assert process.stdout is not None
         with (self.disk / "agent.log").open("ab") as copy:
             for line in process.stdout:
-                copy.write(line)
-                copy.flush()
+                with contextlib.suppress(OSError):  # a disk that is full takes no copy, and the journal goes on
+                    copy.write(line)
+                    copy.flush()
                 try:
                     values = json.loads(line)
                 except ValueError:
