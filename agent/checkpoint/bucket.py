@@ -22,11 +22,12 @@ from agent.checkpoint.manifest import (
     folder_name,
     parse_manifest,
 )
-from agent.store import AlreadyExists, Corrupt, NotFound, Store, StoreError, Unavailable
+from agent.store import AlreadyExists, Corrupt, NotFound, Store
 from agent.store.names import MILESTONE_PART, MILESTONES, ROLLING
 
 log = structlog.get_logger()
 _FOLDER = re.compile(r"(\d+)-(\d+)(?:-([0-9a-f]+))?")
+_BATCH = 100  # deletions in one request
 MILESTONE = "milestone"  # the reason of a checkpoint that is to be kept
 
 
@@ -55,6 +56,16 @@ class Entry:
 def _parse_folder(folder: str, *, rolling: bool) -> Entry | None:
     found = _FOLDER.fullmatch(folder)
     return Entry(int(found[1]), int(found[2]), rolling, found[3] or "") if found else None
+
+
+def _whole(names: Collection[str], prefix: str, *, rolling: bool) -> list[Entry]:
+    """The folders among `names` that have a manifest."""
+    found = []
+    for name in names:
+        folder, _, leaf = name.removeprefix(prefix).rpartition("/")
+        if leaf == MANIFEST and (entry := _parse_folder(folder, rolling=rolling)):
+            found.append(entry)
+    return found
 
 
 class Checkpoints:
@@ -96,7 +107,13 @@ class Checkpoints:
                 told.add(entry.leaf)
                 yield entry
                 yield replace(entry, rolling=False)
-        yield from (entry for entry in self.entries(timeout=timeout) if entry.leaf not in told)
+        folders = [
+            folder.removeprefix(MILESTONES).rstrip("/") for folder in self.store.folders(MILESTONES, timeout=timeout)
+        ]
+        older = [
+            entry for folder in folders if (entry := _parse_folder(folder, rolling=False)) and entry.leaf not in told
+        ]
+        yield from sorted(older, key=lambda entry: (entry.attempt, entry.step), reverse=True)
 
     def found(self, *, timeout: float) -> list[Entry]:
         """Every folder with a manifest, of the line or not, newest first."""
@@ -104,12 +121,7 @@ class Checkpoints:
         return sorted([*rolling, *self._found(MILESTONES, rolling=False, timeout=timeout)], reverse=True)
 
     def _found(self, prefix: str, *, rolling: bool, timeout: float) -> list[Entry]:
-        found = []
-        for stored in self.store.list(prefix, timeout=timeout):
-            folder, _, leaf = stored.name.removeprefix(prefix).rpartition("/")
-            if leaf == MANIFEST and (entry := _parse_folder(folder, rolling=rolling)):
-                found.append(entry)
-        return found
+        return _whole([stored.name for stored in self.store.list(prefix, timeout=timeout)], prefix, rolling=rolling)
 
     def read(self, entry: Entry, *, timeout: float) -> Manifest:
         """The entry's manifest. Raises ManifestError when it is not one, or another run's."""
@@ -203,7 +215,7 @@ class Checkpoints:
         """
         newest = self.line.newest(timeout=timeout)
         objects = [entry.name for entry in self.store.list(ROLLING, timeout=timeout)]
-        there = self._found(ROLLING, rolling=True, timeout=timeout)
+        there = _whole(objects, ROLLING, rolling=True)
         if newest is None:
             there.sort(key=lambda entry: (entry.attempt, entry.step), reverse=True)
             line = there
@@ -233,24 +245,22 @@ class Checkpoints:
         return self._delete(doomed, stop=stop, timeout=timeout)
 
     def _delete(self, names: Collection[str], *, stop: Callable[[], bool], timeout: float) -> list[str]:
+        """Manifests first; the parts of one that stays do too."""
         deleted: list[str] = []
-        kept: set[str] = set()  # folders whose manifest stays: their parts do too
-        for name in names:
-            folder = name.rpartition("/")[0]
-            if stop():
-                break
-            if folder in kept:
-                continue
-            try:
-                self.store.delete(name, timeout=timeout)
-                deleted.append(name)
-            except Unavailable:
-                raise
-            except StoreError as error:
-                kept.add(folder)
-                if name not in self._undeletable:
-                    self._undeletable.add(name)
-                    log.warning("not_retired", name=name, why=str(error))
+        kept: set[str] = set()
+        manifests = [name for name in names if name.endswith(f"/{MANIFEST}")]
+        for some in (manifests, [name for name in names if name not in manifests]):
+            for at in range(0, len(some), _BATCH):
+                if stop():
+                    return deleted
+                batch = [name for name in some[at : at + _BATCH] if name.rpartition("/")[0] not in kept]
+                stayed = self.store.delete_many(batch, timeout=timeout)
+                deleted += [name for name in batch if name not in stayed]
+                kept |= {name.rpartition("/")[0] for name in stayed}
+                for name, why in stayed.items():
+                    if name not in self._undeletable:
+                        self._undeletable.add(name)
+                        log.warning("not_retired", name=name, why=str(why))
         return deleted
 
     def _names(self, entry: Entry, *, timeout: float) -> Iterator[str]:

@@ -125,7 +125,7 @@ class Line:
 
     def newest(self, *, timeout: float) -> LineEntry | None:
         """The newest entry in the bucket; None where the line is empty."""
-        first = self._store.list(LINE, timeout=timeout)[:1]
+        first = self._store.list(LINE, timeout=timeout, limit=1)
         if not first:
             return None
         found = self._read(first[0].name, timeout=timeout)
