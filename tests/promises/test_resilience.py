@@ -234,3 +234,60 @@ def test_the_records_tell_what_an_independent_observer_saw(world: World) -> None
         assert abs(incident["at"] + incident["phases_s"]["committed"] - committed.at) < 0.25
         assert (incident["step_reached"], incident["step_committed"]) == (6, 6)
         assert json.loads((vm.disk / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 5
+
+
+@pytest.mark.parametrize("moment", ["while it imports", "while it waits for its state"])
+def test_an_agent_killed_before_its_trainer_had_its_state_gives_it_the_newest_checkpoint_all_the_same(
+    world: World, reference: dict[str, Any], moment: str
+) -> None:
+    """The restarted agent had fetched nothing and said that there was nothing: the run was lost from its start."""
+    with world.fleet(env={"TOY_PAUSE": "forward:6:20"}) as fleet:
+        fleet.boot()
+        fleet.wait_event("committed", timeout=30.0)
+        fleet.cut_power()
+        fleet.env["TOY_PAUSE"] = ""
+        if moment == "while it waits for its state":
+            world.storage.fault("stall", action="get", name="part-", seconds=20.0, count=None)
+        second = time.monotonic()
+        fleet.recreate()
+        fleet.wait_event("trainer_started", timeout=30.0, since=second)
+        if moment == "while it waits for its state":
+            time.sleep(5.0)  # the toy has imported torch, and said hello
+        fleet.vm.process.send_signal(signal.SIGKILL)
+        fleet.restart_agent()
+        world.storage.clear()
+        fleet.wait_event("trainer_adopted", timeout=30.0, since=second)
+        assert fleet.wait_event("restored", timeout=30.0, since=second).values["step"] == 4, "the way, not the outcome only"
+        assert world.finish(fleet) == reference
+        assert all(entry.step >= 4 for entry in Checkpoints(world.store(fleet), fleet.name).entries(timeout=10.0))
+
+
+def test_an_adopted_trainer_is_saved_by_time_and_healthy_like_any_other(world: World) -> None:
+    with world.fleet(env={"TOY_STEP_S": "0.05"}, steps=2000, every="1 s") as fleet:
+        fleet.boot()
+        fleet.wait_event("committed", timeout=30.0)
+        fleet.vm.process.send_signal(signal.SIGKILL)
+        fleet.restart_agent()
+        fleet.wait_event("trainer_adopted", timeout=30.0)
+        known = len([event for event in fleet.events if event.name == "committed"])
+        deadline = time.monotonic() + 20.0
+        while len([event for event in fleet.events if event.name == "committed"]) < known + 3:
+            assert time.monotonic() < deadline, "no save is due any more"
+            time.sleep(0.05)
+        assert fleet.vm.is_healthy()
+        fleet.preempt()
+        used = fleet.wait_event("window_used", timeout=5).values
+        assert used["steps_lost"] == 0
+
+
+def test_one_403_on_one_part_does_not_cost_the_window(world: World, reference: dict[str, Any]) -> None:
+    with world.fleet(env={"TOY_PAUSE": "forward:6:3"}) as fleet:
+        vm = fleet.boot()
+        wait_for_file(fleet, vm.disk / "in-forward-6")
+        for name in ("part-", "manifest.json", "line/"):
+            world.storage.fault("status", action="create", name=name, status=403, count=1)
+        fleet.preempt()
+        fleet.env["TOY_PAUSE"] = ""
+        fleet.recreate()
+        assert fleet.wait_event("fetched", timeout=30).values["step"] == 6
+        assert world.finish(fleet) == reference

@@ -46,6 +46,7 @@ from torch import nn
 log = logging.getLogger("spot")
 
 _CONNECT_TIMEOUT_S = 10.0
+_AGENT_TIMEOUT_S = 300.0  # systemd starts a dead agent again within seconds; one that keeps failing, more slowly
 _WELCOME_TIMEOUT_S = 1800.0
 _FINAL_TIMEOUT_S = 1800.0
 _RECONNECT_PAUSE_S = (0.1, 2.0)
@@ -54,6 +55,24 @@ _JITTER = random.Random()  # noqa: S311 - never the global generator: the run's 
 
 class SessionError(Exception):
     """The session can't go on: the agent refused it, or it was used in the wrong order."""
+
+
+def _greet(socket: Path, hello: Hello) -> Connection:
+    """Say hello to the agent; one that is being restarted is waited for, some minutes. Raises SessionError."""
+    end = time.monotonic() + _AGENT_TIMEOUT_S
+    pause, longest = _RECONNECT_PAUSE_S
+    while True:
+        try:
+            connection = Connection.open(socket, timeout=_CONNECT_TIMEOUT_S)
+            connection.send(hello)
+            return connection
+        except OSError as error:
+            if time.monotonic() + pause >= end:
+                raise SessionError(
+                    f"no agent answers at {socket} ({error}) for {_AGENT_TIMEOUT_S:.0f} s: is spot-agent running?"
+                ) from error
+        time.sleep(pause * _JITTER.uniform(0.5, 1.0))
+        pause = min(longest, pause * 2)
 
 
 class Session:
@@ -106,9 +125,7 @@ class Session:
             return cls(run_id, None, folder)
         if not run_id:
             raise SessionError("which run is it? The agent sets SPOT_RUN_ID, which is not there: Session.open(RUN_ID)")
-        connection = Connection.open(Path(socket), timeout=_CONNECT_TIMEOUT_S)
-        connection.send(Hello(run_id, os.getpid()))
-        session = cls(run_id, connection, folder)
+        session = cls(run_id, _greet(Path(socket), Hello(run_id, os.getpid())), folder)
         session._beats.start()
         return session
 
@@ -222,7 +239,16 @@ class Session:
     # --- the agent's side ---
 
     def _restore(self, connection: Connection) -> None:
-        message, fds = connection.receive(timeout=_WELCOME_TIMEOUT_S)
+        end = time.monotonic() + _WELCOME_TIMEOUT_S
+        while True:
+            try:
+                message, fds = connection.receive(timeout=max(0.1, end - time.monotonic()))
+                break
+            except Closed:  # the agent was restarted before it could answer: its successor knows what there is
+                if time.monotonic() >= end:
+                    raise
+                connection = _greet(Path(os.environ["SPOT_AGENT_SOCKET"]), Hello(self.run_id, os.getpid()))
+                self._connection = connection
         if isinstance(message, Refused):
             raise SessionError(f"the agent refused this trainer: {message.why}")
         if not isinstance(message, Welcome):
