@@ -30,6 +30,10 @@ class AttemptError(Exception):
     """No attempt could be claimed."""
 
 
+class RunComplete(Exception):
+    """The run is finished: nothing is claimed or committed any more."""
+
+
 class Superseded(Exception):
     """A newer attempt of the run was claimed elsewhere: this one must not advance it."""
 
@@ -37,13 +41,15 @@ class Superseded(Exception):
 @dataclass(frozen=True)
 class LineEntry:
     """The run's state after one event. `checkpoints`: folders, newest first; those `due` are to be copied as milestones
-    before they may go. `lines`: the metrics object that came with
-    a commit. `result`: what finishing the run left."""
+    before they may go. `step`: the newest one's, or what was restored where the line names none. `since`: the first of
+    the claimant's attempts that no other's came after. `lines`: the metrics object that came with a commit. `result`:
+    what finishing the run left."""
 
     sequence: int
-    kind: Literal["claim", "commit", "done"]
+    kind: Literal["claim", "restore", "commit", "done"]
     attempt: int
     claimant: str
+    since: int = 0
     checkpoints: tuple[str, ...] = ()
     due: tuple[str, ...] = ()
     step: int = 0
@@ -61,29 +67,50 @@ class LineEntry:
 
 
 def claimed(newest: LineEntry | None, *, claimant: str, facts: dict[str, str], found: Collection[str]) -> LineEntry:
-    """The entry that begins the next attempt. `found`: checkpoints of a run that is older than its line."""
+    """The entry that begins the next attempt. `found`: checkpoints of a run that is older than its line. Raises
+    RunComplete."""
     if newest is None:
-        return LineEntry(1, "claim", 1, claimant, tuple(found), facts=facts)
+        step = max(map(step_of, found), default=0)
+        return LineEntry(1, "claim", 1, claimant, since=1, checkpoints=tuple(found), step=step, facts=facts)
+    _refuse_after_the_end(newest)
+    attempt = newest.attempt + 1
+    since = newest.since if newest.claimant == claimant else attempt
     return replace(
-        newest, sequence=newest.sequence + 1, kind="claim", attempt=newest.attempt + 1, claimant=claimant,
+        newest, sequence=newest.sequence + 1, kind="claim", attempt=attempt, claimant=claimant, since=since,
         facts=facts, lines="",
+    )  # fmt: skip
+
+
+def fallen_back(
+    newest: LineEntry | None, *, attempt: int, claimant: str, step: int, without: Collection[str]
+) -> LineEntry:
+    """The entry that says that `step` was restored, `without` what can't be: from here the line goes on. Raises
+    Superseded where it is another's."""
+    newest = newest or LineEntry(0, "claim", attempt, claimant, since=attempt)
+    _refuse_another(newest, attempt, claimant)
+    rest = tuple(each for each in newest.checkpoints if each not in without)
+    due = tuple(each for each in newest.due if each not in without)
+    return replace(
+        newest, sequence=newest.sequence + 1, kind="restore", checkpoints=rest, due=due, step=step, lines=""
     )  # fmt: skip
 
 
 def advanced(
     newest: LineEntry | None, *, attempt: int, claimant: str, folder: str, step: int, lines: str = "",
-    without: Collection[str] = (), due: Collection[str] = (), kept: Collection[str] = (), keep: int | None = None,
+    due: Collection[str] = (), kept: Collection[str] = (), keep: int | None = None,
 ) -> LineEntry:  # fmt: skip
-    """The entry that commits `folder`. `without` leave the line, and so do all but the newest `keep`, unless they are
-    `due` to be copied as milestones; `kept` have been. Raises Superseded where the line is another's."""
+    """The entry that commits `folder`. All but the newest `keep` leave the line, unless they are `due` to be copied as
+    milestones; `kept` have been. Raises Superseded where the line is another's."""
     if newest is None:
-        newest = LineEntry(0, "claim", attempt, claimant)
+        newest = LineEntry(0, "claim", attempt, claimant, since=attempt)
     _refuse_another(newest, attempt, claimant)
-    rest = [each for each in newest.checkpoints if each not in without and each != folder]
+    rest = [each for each in newest.checkpoints if each != folder]
     newer = sum(1 for each in rest if step_of(each) > step)  # what the attempt before had staged may come after it
     ordered = [*rest[:newer], folder, *rest[newer:]]
     waiting = [each for each in ordered if each in {*newest.due, *due} and each not in kept]
-    checkpoints = tuple(each for at, each in enumerate(ordered) if keep is None or at < keep or each in waiting)
+    checkpoints = tuple(
+        each for at, each in enumerate(ordered) if keep is None or at < keep or each in (folder, *waiting)
+    )
     return replace(
         newest, sequence=newest.sequence + 1, kind="commit", checkpoints=checkpoints, due=tuple(waiting),
         step=step_of(checkpoints[0]), lines=lines,
@@ -98,16 +125,23 @@ def step_of(folder: str) -> int:
 def finished(newest: LineEntry | None, *, attempt: int, claimant: str, result: dict[str, Any]) -> LineEntry:
     """The entry that marks the run complete. Raises Superseded where the line is another's."""
     if newest is None:
-        return LineEntry(1, "done", attempt, claimant, result=result)
+        return LineEntry(1, "done", attempt, claimant, since=attempt, result=result)
     _refuse_another(newest, attempt, claimant)
     return replace(newest, sequence=newest.sequence + 1, kind="done", result=result, lines="")
 
 
 def _refuse_another(newest: LineEntry, attempt: int, claimant: str) -> None:
-    if newest.attempt > attempt and newest.claimant != claimant:  # one's own next attempt went on from this one
+    _refuse_after_the_end(newest)
+    # One's own next attempt went on from this one; not where another's was in between.
+    if newest.claimant != claimant or attempt < newest.since:
         raise Superseded(
             f"attempt {newest.attempt} of this run has started elsewhere; attempt {attempt} commits nothing"
         )
+
+
+def _refuse_after_the_end(newest: LineEntry) -> None:
+    if newest.kind == "done":
+        raise RunComplete("the run is complete: nothing is claimed or committed any more")
 
 
 class Line:
@@ -160,14 +194,21 @@ class Line:
         )
 
     def commit(
-        self, *, attempt: int, claimant: str, folder: str, step: int, lines: str = "", without: Collection[str] = (),
+        self, *, attempt: int, claimant: str, folder: str, step: int, lines: str = "",
         due: Collection[str] = (), kept: Collection[str] = (), keep: int | None = None, timeout: float,
     ) -> LineEntry:  # fmt: skip
         """Make `folder` a checkpoint of the run; see `advanced`. Raises Superseded where the line is another's."""
         make = partial(
-            advanced, attempt=attempt, claimant=claimant, folder=folder, step=step, lines=lines, without=without,
+            advanced, attempt=attempt, claimant=claimant, folder=folder, step=step, lines=lines,
             due=due, kept=kept, keep=keep,
         )  # fmt: skip
+        return self._append(make, timeout=timeout)
+
+    def fall_back(
+        self, *, attempt: int, claimant: str, step: int, without: Collection[str], timeout: float
+    ) -> LineEntry:
+        """Note that `step` was restored, and that `without` can't be. Raises Superseded where the line is another's."""
+        make = partial(fallen_back, attempt=attempt, claimant=claimant, step=step, without=without)
         return self._append(make, timeout=timeout)
 
     def finish(self, *, attempt: int, claimant: str, result: dict[str, Any], timeout: float) -> LineEntry:
@@ -182,7 +223,7 @@ class Line:
     def superseded(self, *, attempt: int, claimant: str, timeout: float) -> bool:
         """Whether another VM has taken the line over."""
         newest = self.newest(timeout=timeout)
-        return newest is not None and newest.attempt > attempt and newest.claimant != claimant
+        return newest is not None and (newest.claimant != claimant or attempt < newest.since)
 
     def _append(self, make: Callable[[LineEntry | None], LineEntry], *, timeout: float) -> LineEntry:
         newest = self._known or self.newest(timeout=timeout)

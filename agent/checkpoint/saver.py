@@ -11,7 +11,7 @@ import json
 import random
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -84,8 +84,8 @@ class Saver:
     on_commit: Callable[[int, Staged], Awaitable[None]] | None = None
     on_failure: Callable[[int, Staged, Exception], Awaitable[None]] | None = None
     urgent_deadline: float | None = None
-    passed_over: set[str] = field(default_factory=set)
-    """Folders that could not be restored from: they leave the line with the next commit."""
+    forked: bool = False
+    """Whether another claimant was in between: what arenas hold is then of another line."""
     _adopted: int = -1
     _begun: set[tuple[int, int]] = field(default_factory=set)
     _housekeeping: asyncio.Task[None] | None = None
@@ -101,10 +101,10 @@ class Saver:
 
     def learn(self, attempt: int, *, timeout: float) -> None:
         """What the line of an adopted trainer's attempt has safe. Blocks; call it in a thread. May raise StoreError."""
-        newest = next(self.checkpoints.candidates(timeout=timeout), None)
+        newest = self.checkpoints.line.newest(timeout=timeout)
         if newest:
-            self.committed_step = max(self.committed_step, newest.step)
-            self.committed_attempt = max(self.committed_attempt, newest.attempt)
+            self.committed_step = newest.step
+            self.committed_attempt = newest.attempt
             self.staged_step = max(self.staged_step, self.committed_step)
         self._adopted = attempt
         self.line_known = True
@@ -118,7 +118,16 @@ class Saver:
 
         entry = self.checkpoints.line.claim(claimant=self.claimant, facts=facts, found=found, timeout=timeout)
         self.attempt = entry.attempt
+        self.committed_step = entry.step
+        self.forked = entry.since == entry.attempt
         return entry.attempt
+
+    def fall_back(self, step: int, without: Collection[str], *, timeout: float) -> None:
+        """The trainer starts from `step`, since `without` can't be restored: the line goes on from there, and whoever
+        reads it knows. Blocks; call it in a thread. May raise StoreError and Superseded."""
+        self.checkpoints.line.fall_back(
+            attempt=self.attempt, claimant=self.claimant, step=step, without=without, timeout=timeout
+        )
 
     def superseded(self, *, timeout: float) -> bool:
         """Whether another VM has claimed a newer attempt of this run. Blocks; call it in a thread."""
@@ -316,11 +325,10 @@ class Saver:
         await self._insist(drain, partial(self.checkpoints.commit, manifest, token=token.removeprefix("-")))
         commit = partial(
             self.checkpoints.line.commit, attempt=attempt, claimant=self.claimant, folder=folder, step=staged.step,
-            lines=lines, without=set(self.passed_over), due=self._due(staged, folder), kept=set(self.checkpoints.kept),
+            lines=lines, due=self._due(staged, folder), kept=set(self.checkpoints.kept),
             keep=self.keep,
         )  # fmt: skip
         await self._insist(drain, commit)
-        self.passed_over.clear()
         now = time.monotonic()
         self.committed_step = max(self.committed_step, staged.step)
         self.committed_attempt = attempt

@@ -19,7 +19,7 @@ from spot_training.protocol.arena import ArenaError
 from spot_training.protocol.channel import AsyncConnection, listen
 from spot_training.protocol.messages import Drill, DrillReport, Staged
 
-from agent.checkpoint.line import AttemptError, Superseded
+from agent.checkpoint.line import AttemptError, RunComplete, Superseded
 from agent.checkpoint.manifest import NewerFormatError
 from agent.checkpoint.restore import RestoreError
 from agent.checkpoint.results import is_complete
@@ -103,6 +103,10 @@ class Daemon:
         notify(ready=1)
         try:
             return await self._unless_window_closes(self._attempts())
+        except RunComplete:
+            log.info("complete", why="another VM finished it just now")
+            self.cause = "complete"
+            return 0
         except (GaveUp, VmUnfit, ResultRefused, StoreError, RestoreError, NewerFormatError, AttemptError,
                 Superseded, ArenaError, OSError) as error:  # fmt: skip
             return await self._give_up(error)

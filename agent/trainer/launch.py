@@ -31,7 +31,10 @@ async def claim(host: Host) -> int:
     """The number of the attempt that begins now."""
     saver, ledger = host.saver, host.ledger
     facts = {"vm": ledger.vm, "claimed": utc_now()}
-    return await asyncio.to_thread(saver.claim, facts=facts, timeout=_CALL_TIMEOUT_S)
+    attempt = await asyncio.to_thread(saver.claim, facts=facts, timeout=_CALL_TIMEOUT_S)
+    if saver.forked:
+        saver.share(0, [])
+    return attempt
 
 
 async def learn_line(saver: Saver, attempt: int) -> None:
@@ -65,12 +68,14 @@ async def fetch_state(saver: Saver, resume: Resume, *, passed_over: Collection[s
             saver.begin_attempt(resume.attempt, 0)
             return None
         manifest = fetched.manifest
+        if fetched.bad:
+            without = {line.partition(": ")[0] for line in fetched.bad}
+            await asyncio.to_thread(saver.fall_back, manifest.step, without, timeout=_CALL_TIMEOUT_S)
         staged = Staged(0, manifest.step, manifest.size, manifest.state, "cadence", 0.0)
         saver.hold(fetched.arena, staged)
         saver.committed_step = manifest.step
         resume.source, resume.passed_over, resume.saved_utc = "bucket", fetched.bad, manifest.created
         resume.folder = fetched.entry.folder
-        saver.passed_over = {line.partition(": ")[0] for line in fetched.bad}
     resume.step = staged.step
     resume.mark("fetched")
     saver.begin_attempt(resume.attempt, staged.step)

@@ -257,7 +257,9 @@ def test_an_agent_killed_before_its_trainer_had_its_state_gives_it_the_newest_ch
         fleet.restart_agent()
         world.storage.clear()
         fleet.wait_event("trainer_adopted", timeout=30.0, since=second)
-        assert fleet.wait_event("restored", timeout=30.0, since=second).values["step"] == 4, "the way, not the outcome only"
+        assert fleet.wait_event("restored", timeout=30.0, since=second).values["step"] == 4, (
+            "the way, not the outcome only"
+        )
         assert world.finish(fleet) == reference
         assert all(entry.step >= 4 for entry in Checkpoints(world.store(fleet), fleet.name).entries(timeout=10.0))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from agent.checkpoint.manifest import (
     RankParts,
     folder_name,
 )
-from agent.store import AlreadyExists, Corrupt, NotFound, open_store
+from agent.store import AlreadyExists, Corrupt, Forbidden, NotFound, StoreError, open_store
 from agent.store.names import MILESTONE_PART, MILESTONES, ROLLING
 from tests.agent.stores import Watched
 
@@ -297,3 +297,52 @@ def test_retention_killed_at_any_point_leaves_every_manifest_whole(
 def test_reading_a_checkpoint_that_is_gone_says_so(bucket: Bucket) -> None:
     with pytest.raises(NotFound):
         bucket.checkpoints.read(Entry(4, 1, rolling=True), timeout=T)
+
+
+def test_what_is_under_a_hold_is_told_once_and_stands_in_nobodys_way(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (4, 8, 12, 16):
+        bucket.commit(step)
+    held = f"{ROLLING}{folder_name(4, 1)}"
+
+    really = bucket.store.delete_many
+
+    def delete_many(names: Iterable[str], *, timeout: float) -> dict[str, StoreError]:
+        stays = f"{held}/manifest.json"
+        refused = {stays: Forbidden("the object is under an active hold")} if stays in names else {}
+        return {**really([name for name in names if name != stays], timeout=timeout), **refused}
+
+    monkeypatch.setattr(bucket.store, "delete_many", delete_many)
+    with capture_logs() as said:
+        deleted = [*bucket.retire(keep=2), *bucket.retire(keep=2)]
+    assert {name.rpartition("/")[0] for name in deleted} == {f"{ROLLING}{folder_name(8, 1)}"}
+    assert [(event["event"], event["name"]) for event in said] == [("not_retired", f"{held}/manifest.json")]
+    assert len(bucket.store.names(held)) == 3, "its parts stay with it"
+
+
+def test_a_hundred_milestones_cost_a_commit_nothing(bucket: Bucket) -> None:
+    for step in range(1, 101):
+        bucket.commit(step, reason="milestone")
+        bucket.checkpoints.keep_milestones(timeout=T)
+    bucket.commit(200)
+    bucket.store.operations.clear()
+    assert bucket.checkpoints.keep_milestones(timeout=T) == []
+    bucket.retire()
+    asked = {(operation, name.partition("/")[0]) for operation, name in bucket.store.operations}
+    assert ("list", "milestones") not in asked
+    assert ("read", "milestones") not in asked
+
+
+def test_a_run_that_fell_back_loses_nothing_that_it_passed_over_before_it_is_past_it(bucket: Bucket) -> None:
+    line = bucket.checkpoints.line
+    line.claim(claimant="us", facts={}, found=list, timeout=T)
+    for step in (4, 8):
+        bucket.commit(step)
+    line.fall_back(attempt=1, claimant="us", step=4, without={f"{ROLLING}{folder_name(8, 1)}"}, timeout=T)
+    bucket.commit(6)
+    bucket.retire()
+    assert folder_name(8, 1) in bucket.rolling(), "somebody may want to look at it"
+    bucket.commit(9)
+    bucket.retire()
+    assert folder_name(8, 1) not in bucket.rolling()

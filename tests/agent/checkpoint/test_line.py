@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.checkpoint.line import AttemptError, Line, LineEntry, Superseded
+from agent.checkpoint.line import AttemptError, Line, LineEntry, RunComplete, Superseded
 from agent.store import StoreError, Unavailable, open_store
 from tests.agent.stores import Watched
 
@@ -140,12 +140,56 @@ def test_a_restarted_agent_goes_on_in_the_line_of_the_one_before_it(store: Watch
     assert commit(Line(store), mine, 8).checkpoints == ("rolling/8", "rolling/4")
 
 
-def test_what_was_passed_over_leaves_the_line_with_the_next_commit(store: Watched) -> None:
+def test_what_was_passed_over_leaves_the_line_when_an_older_one_is_restored_whoever_reads_it_then(
+    store: Watched,
+) -> None:
     line = Line(store)
     mine = claim(line, "us")
     for step in (4, 8, 12):
         commit(line, mine, step)
-    assert commit(line, mine, 6, without={"rolling/8", "rolling/12"}).checkpoints == ("rolling/6", "rolling/4")
+    line.fall_back(attempt=1, claimant="us", step=4, without={"rolling/8", "rolling/12"}, timeout=T)
+    newest = Line(store).newest(timeout=T)
+    assert newest
+    assert (newest.kind, newest.step, newest.checkpoints) == ("restore", 4, ("rolling/4",))
+    restarted = Line(store)
+    for step in (5, 6):
+        assert commit(restarted, mine, step, keep=1).checkpoints == (f"rolling/{step}",), "never cut by its own commit"
+
+
+def test_a_run_that_is_complete_stays_complete_whatever_comes_after(store: Watched) -> None:
+    line, slow = Line(store), Line(store)
+    mine = claim(line, "us")
+    slow.newest(timeout=T)
+    line.finish(attempt=1, claimant="us", result={"step": 4}, timeout=T)
+    with pytest.raises(RunComplete):
+        claim(slow, "another VM, that asked before")
+    with pytest.raises(RunComplete):
+        commit(line, mine, 8)
+    newest = Line(store).newest(timeout=T)
+    assert newest
+    assert newest.kind == "done"
+
+
+def test_ones_own_later_claim_does_not_hide_that_another_was_in_between(store: Watched) -> None:
+    ours, theirs = Line(store), Line(store)
+    first = claim(ours, "a")
+    commit(theirs, claim(theirs, "b"), 12)
+    third = claim(ours, "a")
+    assert (third.attempt, third.since) == (3, 3)
+    with pytest.raises(Superseded):  # what attempt 1 still drains
+        commit(ours, first, 100)
+    assert commit(ours, third, 16).checkpoints == ("rolling/16", "rolling/12")
+
+
+def test_whether_another_has_the_line_is_asked_for_one_object(store: Watched) -> None:
+    line = Line(store)
+    mine = claim(line, "us")
+    for step in range(1, 5):
+        commit(line, mine, step)
+    store.operations.clear()
+    line.superseded(attempt=1, claimant="us", timeout=T)
+    assert [operation for operation, _ in store.operations] == ["list", "read"]
+    assert len(store.list("line/", timeout=T, limit=1)) == 1
 
 
 def test_a_run_is_finished_once(store: Watched) -> None:

@@ -17,8 +17,10 @@ from structlog.testing import capture_logs
 from agent.checkpoint.bucket import Checkpoints
 from agent.checkpoint.line import Superseded
 from agent.checkpoint.manifest import folder_name
-from agent.store import Unavailable, open_store
+from agent.store import Forbidden, StoreError, Unavailable, open_store
 from agent.store.names import ROLLING
+from agent.telemetry.ledger import Resume
+from agent.trainer.launch import fetch_state
 from infra.local.bucket import RunRecords
 from tests.agent.checkpoint.saving import PART, PATIENCE_S, RUN, SIZE, arena_files, claim, content, line, newest, saving
 from tests.agent.stores import Watched
@@ -452,3 +454,96 @@ def test_a_folder_is_told_from_tensors_by_its_manifest(store: Watched) -> None:
     play(scenario)
     (entry,) = Checkpoints(store, RUN).entries(timeout=5)
     assert Checkpoints(store, RUN).read(entry, timeout=5).layout == "folder"
+
+
+def test_an_agent_that_adopts_a_fallback_knows_what_is_safe_of_it_and_what_is_not(store: Watched) -> None:
+    """The newest was damaged and passed over; the agent died before the first commit after that."""
+
+    async def scenario() -> None:
+        async with saving(store) as toy:
+            await toy.save(4)
+            await toy.save(8, 1)
+        async with saving(store) as toy:
+            attempt = toy.saver.attempt
+            await asyncio.to_thread(toy.saver.fall_back, 4, {f"{ROLLING}{folder_name(8, 1)}"}, timeout=PATIENCE_S)
+        async with saving(store, attempt=attempt) as toy:
+            await asyncio.to_thread(toy.saver.learn, attempt, timeout=PATIENCE_S)
+            assert toy.saver.committed_step == 4, "not the bucket's highest"
+            toy.saver.urge(time.monotonic() + 60)
+            await toy.stage(6)
+            assert await toy.saver.wait_committed(step=6, timeout=PATIENCE_S)
+
+    play(scenario)
+    assert newest(store) == (6, 2)
+
+
+def test_what_lies_in_memory_is_not_taken_where_another_vm_has_advanced_the_run(store: Watched) -> None:
+    async def scenario() -> None:
+        async with saving(store, claimant="a") as old:
+            await old.save(4)
+            await old.save(100, 1)
+            async with saving(store, claimant="b") as new:
+                new.saver.begin_attempt(new.saver.attempt, 100)
+                await new.save(112)
+            resume = Resume(RUN, await asyncio.to_thread(old.saver.claim, facts={}, timeout=PATIENCE_S), "vm", 0.0)
+            assert old.saver.forked
+            staged = await fetch_state(old.saver, resume)
+            assert staged
+            assert (resume.source, staged.step) == ("bucket", 112)
+
+    play(scenario)
+
+
+def test_a_slow_deletion_does_not_stand_in_the_way_of_an_emergency_save(store: Watched) -> None:
+    deleting, go_on = threading.Event(), threading.Event()
+
+    def before(operation: str, name: str) -> None:
+        if operation == "delete":
+            deleting.set()
+            assert go_on.wait(PATIENCE_S)
+
+    async def scenario() -> None:
+        async with saving(store, keep=1) as toy:
+            await toy.save(4)
+            store.before = before
+            await toy.stage(8, 1)
+            assert await asyncio.to_thread(deleting.wait, PATIENCE_S)
+            toy.saver.urge(time.monotonic() + 60)
+            await toy.stage(12)
+            assert await toy.saver.wait_committed(step=12, timeout=PATIENCE_S), "while the deletion hangs"
+            go_on.set()
+
+    play(scenario)
+    assert newest(store) == (12, 1)
+
+
+def test_a_boundary_that_was_staged_for_another_reason_is_kept_as_its_milestone_all_the_same(store: Watched) -> None:
+    async def scenario() -> None:
+        async with saving(store, keep=1) as toy:
+            await toy.save(4)
+            toy.saver.want_milestone(4)
+            await toy.save(8, 1)
+
+    play(scenario)
+    kept = [(entry.step, entry.rolling) for entry in Checkpoints(store, RUN).entries(timeout=5)]
+    assert (4, False) in kept
+
+
+@pytest.mark.parametrize("error", [Forbidden("403"), StoreError("400")], ids=repr)
+def test_a_403_on_the_manifest_or_the_line_is_tried_again(store: Watched, error: StoreError) -> None:
+    struck: set[str] = set()
+
+    def before(operation: str, name: str) -> None:
+        kind = name.rpartition("/")[2] if "manifest" in name else name.partition("/")[0]
+        if operation == "create" and kind in ("manifest.json", "line") and kind not in struck:
+            struck.add(kind)
+            raise error
+
+    async def scenario() -> None:
+        async with saving(store) as toy:
+            store.before = before
+            await toy.save(4)
+
+    play(scenario)
+    assert struck == {"manifest.json", "line"}
+    assert newest(store) == (4, 1)
