@@ -76,7 +76,17 @@ EVENTS: dict[str, EventDoc] = {
     # The trainer's life
     "trainer_started": _doc("a new attempt began", "pid attempt command"),
     "trainer_adopted": _doc("a restarted agent found its trainer alive and goes on with it", "pid attempt"),
-    "trainer_output": _doc("a line that the trainer printed; SYSLOG_IDENTIFIER=spot-trainer", "message"),
+    "trainer_output": _doc(
+        "a line that the trainer printed, cut at 4 kB; of a progress bar a state every 10 s and the last; "
+        "SYSLOG_IDENTIFIER=spot-trainer",
+        "message",
+    ),
+    "output_dropped": _doc(
+        "the trainer printed more than the journal should hold: left out since the last such event were so many lines "
+        "and bytes; lines of unread_bytes are not counted. The newest output is in trainer.log",
+        "lines bytes unread_bytes",
+    ),
+    "output_lost": _doc("the trainer's output can't be read: it goes on, and its lines are not told", "error"),
     "trainer_ended": _doc("the trainer ended, and what is done about it", "cause step restart pause_s"),
     "trainer_refused": _doc("a trainer of another run, attempt or version asked for state", "why"),
     "connection_failed": _doc("the trainer's connection broke; it connects again", "error"),

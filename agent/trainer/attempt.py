@@ -26,6 +26,7 @@ from agent.trainer.folder import FolderLink
 from agent.trainer.host import SOCKET, Host
 from agent.trainer.launch import claim, fetch_state, learn_line
 from agent.trainer.link import Link
+from agent.trainer.output import Output
 from agent.trainer.periodic import PeriodicSaves
 from agent.trainer.process import Trainer, TrainerRecord
 from agent.trainer.progress import Progress
@@ -141,7 +142,11 @@ class Attempt:
     def _live(self) -> None:
         """What every trainer has, however it came to run."""
         self.host.health.set_trainer(running=True, stepping=False)
-        self._following = self.spawn(self.process.follow(lambda line: log.info("trainer_output", message=line)))
+        self._output = Output.start(
+            self.host.log_file,
+            adopted=self.process.adopted,
+            tell=lambda line: log.info("trainer_output", message=line),
+        )
         self.spawn(self._watch())
         if self.host.run.workload.kind == "command":
             self.on_ready(FolderLink(self.host, self.process, self._on_folder_saved), "training")
@@ -296,8 +301,7 @@ class Attempt:
     async def close(self) -> None:
         """It has ended: nothing of it goes on."""
         self.host.health.set_trainer(running=False, stepping=False)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(self._following), _OUTPUT_S)
+        await self._output.stop(_OUTPUT_S)
         self.link = None
         for task in self._tasks:
             task.cancel()

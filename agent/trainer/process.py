@@ -8,28 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import json
 import os
 import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 import structlog
 
+from agent.trainer.output import last_lines
+
 log = structlog.get_logger()
 
-_TAIL_POLL_S = 0.25
 _KILL_WAIT_S = 5.0
-_LAST_BYTES = 8192
-_KEEP_BYTES = 16 << 20  # of the output: what was told before is in the journal, and /run is memory
-_PUNCH_HOLE = 0x03  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
-_libc = ctypes.CDLL(None, use_errno=True)
 # The parent of each trainer. It waits for the command, so that a trainer whose agent died before it was noted never
 # begins; and it notes the exit status, which only a parent can ask for: an agent that adopts it is none. Signals to the
 # trainer's group are not for it. systemd's protection of the agent from the out-of-memory killer is not for what
@@ -133,6 +129,11 @@ class Trainer:
         loop.add_reader(pidfd, on_end)
 
     @property
+    def adopted(self) -> bool:
+        """Whether an earlier agent started it."""
+        return self._process is None
+
+    @property
     def running(self) -> bool:
         return not self.ended.done()
 
@@ -157,41 +158,7 @@ class Trainer:
 
     def last_lines(self, count: int = 20) -> list[str]:
         """The last lines of its output."""
-        try:
-            with self.log_file.open("rb") as output:
-                output.seek(0, os.SEEK_END)
-                output.seek(max(0, output.tell() - _LAST_BYTES))
-                return output.read().decode(errors="replace").splitlines()[-count:]
-        except OSError:
-            return []
-
-    async def follow(self, tell: Callable[[str], None]) -> None:
-        """Hand every line of output to `tell` until cancelled; the last ones are handed over when it ends.
-
-        An adopted trainer's begin where the agent before this one ended: no line is told twice.
-        """
-        told = self.log_file.with_suffix(".told")  # bytes
-        with self.log_file.open("rb") as output:
-            if self._process is None:
-                with contextlib.suppress(OSError, ValueError):
-                    output.seek(int(told.read_text()))
-            rest, freed = b"", 0
-            while True:
-                over = not self.running
-                *lines, rest = (rest + output.read()).split(b"\n")
-                for line in lines:
-                    tell(line.decode(errors="replace"))
-                if lines:
-                    with contextlib.suppress(OSError):  # a full disk: told twice then
-                        told.write_text(str(output.tell() - len(rest)))
-                if output.tell() - freed > 2 * _KEEP_BYTES:
-                    freed = output.tell() - _KEEP_BYTES
-                    _free(self.log_file, freed)
-                if over:
-                    if rest:
-                        tell(rest.decode(errors="replace"))
-                    return
-                await asyncio.sleep(_TAIL_POLL_S)
+        return last_lines(self.log_file, count)
 
 
 def _exit_file(log_file: Path) -> Path:
@@ -210,13 +177,6 @@ def _exit_code(status: int | None) -> int | None:
         with contextlib.suppress(ValueError):
             return -signal.Signals(status - 128).value
     return status
-
-
-def _free(path: Path, size: int) -> None:
-    """Give the first `size` bytes of a file back, while another process goes on writing it: they read as zeros then.
-    Where the file system can't, the file just grows."""
-    with contextlib.suppress(OSError), path.open("r+b") as file:
-        _libc.fallocate(file.fileno(), _PUNCH_HOLE, ctypes.c_long(0), ctypes.c_long(size))
 
 
 def _oom_kill_count() -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from agent.trainer.output import Output
 from agent.trainer.process import Exit, Trainer, TrainerRecord
 
 PATIENCE_S = 20.0
@@ -226,7 +227,9 @@ def test_every_line_is_handed_over_once_and_the_last_ones_when_it_ends(tmp_path:
     async def scenario() -> None:
         lines: list[str] = []
         trainer = start(tmp_path, "seq 1000; sleep 0.3; printf 'half '; sleep 0.3; printf 'a line\nlast'")
-        await asyncio.wait_for(trainer.follow(lines.append), PATIENCE_S)
+        output = Output.start(trainer.log_file, adopted=False, tell=lines.append)
+        await end_of(trainer)
+        await output.stop(PATIENCE_S)
         assert lines == [*map(str, range(1, 1001)), "half a line", "last"]
 
     play(scenario)
@@ -237,6 +240,7 @@ def orphan(tmp_path: Path) -> Iterator[TrainerRecord]:
     """A trainer whose agent has died: nobody's child here."""
     program = f"""
 import asyncio, os, pathlib
+from agent.trainer.output import Output
 from agent.trainer.process import Trainer, TrainerRecord
 async def main():
     trainer = Trainer.hold(env=os.environ, cwd=pathlib.Path("/"), log_file=pathlib.Path({str(tmp_path / "log")!r}))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.trainer.output import Output
 from agent.trainer.process import Trainer, TrainerRecord
 from agent.trainer.scope import own_unit
 from agent.vm.systemd import notify, report, trainer_environment, watchdog_s
@@ -149,11 +150,11 @@ def test_a_restarted_agent_tells_what_its_trainer_printed_meanwhile_and_nothing_
 
     async def told_by(trainer: Trainer, lines: int) -> list[str]:
         told: list[str] = []
-        following = asyncio.create_task(trainer.follow(told.append))
+        output = Output.start(trainer.log_file, adopted=trainer.adopted, tell=told.append)
         async with asyncio.timeout(10.0):
             while len(told) < lines:  # noqa: ASYNC110 - the output is a file
                 await asyncio.sleep(0.02)
-        following.cancel()
+        await output.stop(10.0)
         return told
 
     async def scenario() -> None:
