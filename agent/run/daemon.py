@@ -26,7 +26,7 @@ from agent.checkpoint.results import is_complete
 from agent.config.causes import FAILURES, Cause
 from agent.notices import Notice, Notices
 from agent.run.drill import answer_drill
-from agent.run.emergency import use_window
+from agent.run.emergency import RECORD_S, use_window
 from agent.run.window import SHUTDOWN_SOURCES, Window
 from agent.store import Forbidden, NotFound, StoreError, Unavailable
 from agent.telemetry.ledger import Incident
@@ -258,7 +258,7 @@ class Daemon:
             return EXIT_GAVE_UP, "gave_up"
         if await self._failed_elsewhere(self.attempt, ("vm_unfit",), vms=_UNFIT_VMS - 1):
             return EXIT_GAVE_UP, "gave_up"
-        return EXIT_VM_UNFIT, "vm_unfit"
+        return EXIT_VM_UNFIT if self.replaceable else EXIT_AGAIN, "vm_unfit"
 
     # --- notices ---
 
@@ -268,8 +268,6 @@ class Daemon:
             notice = await self.notices.next()
             self.host.health.count_notice(notice.cause)
             log.warning("notice", source=notice.source, cause=notice.cause, detail=notice.detail)
-            if notice.source in SHUTDOWN_SOURCES:  # not at a notice of 120 s: systemd would count from it
-                notify(stopping=1)
             if notice.source == "maintenance":  # hours or a minute ahead: save, and go on until the VM is told to stop
                 if self.attempt and not self.window:
                     self.attempt.spawn(self.attempt.save_now())
@@ -278,6 +276,10 @@ class Daemon:
             elif self.window.note(notice):
                 self.host.saver.urge(self.window.deadline)
                 log.warning("window_nearer", deadline_s=round(self.window.remaining(), 1), source=notice.source)
+            if notice.source in SHUTDOWN_SOURCES and self.window:
+                # Not at a notice of 120 s, for systemd counts from here; its own limit is that of a Spot VM's window.
+                takes = self.window.remaining() + RECORD_S + _CLOSING_S
+                notify(stopping=1, extend_timeout_usec=round(takes * 1e6))
 
     def _open_window(self, notice: Notice) -> None:
         """Start the clock and the record, at once: the next notice may be waiting already, and belongs into it."""

@@ -142,6 +142,7 @@ class Attempt:
     def _live(self) -> None:
         """What every trainer has, however it came to run."""
         self.host.health.set_trainer(running=True, stepping=False)
+        self._tell_phase()
         self._output = Output.start(
             self.host.log_file,
             adopted=self.process.adopted,
@@ -193,6 +194,11 @@ class Attempt:
     def on_phase(self, phase: Phase) -> None:
         if phase != self.phase:
             self.phase, self.phase_since = phase, self.host.clock()
+            self._tell_phase()
+
+    def _tell_phase(self) -> None:
+        limit = None if self.phase == "training" else self.limit_s(self.phase)
+        self.host.health.set_phase(self.phase, limit_s=limit)
 
     def on_heartbeat(self, step: int, *, boundary: bool, phase: Phase = "training") -> None:
         now = self.host.clock()

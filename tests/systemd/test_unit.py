@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from agent.notices import Notice
-from agent.run.daemon import EXIT_GAVE_UP
+from agent.run.daemon import EXIT_GAVE_UP, EXIT_VM_UNFIT
+from agent.run.emergency import RECORD_S
 from agent.run.handover import EXIT_HANDED_OVER
 from agent.run.window import Window
 
 UNIT = Path(__file__).parents[2] / "systemd/spot-agent.service"
 WINDOW_S = 30.0
-RECORD_S = 2.0
 
 
 def settings(name: str) -> list[str]:
@@ -58,7 +58,15 @@ def test_a_passing_trouble_never_ends_the_starting_of_agents() -> None:
     assert settings("StartLimitIntervalSec") == ["0"]
     assert settings("StartLimitBurst") == []
     assert settings("Restart") == ["on-failure"]
-    assert settings("RestartPreventExitStatus") == [f"2 {EXIT_GAVE_UP}"], "and what is final is not tried again"
+    assert settings("RestartPreventExitStatus") == [f"2 {EXIT_GAVE_UP} {EXIT_VM_UNFIT}"], (
+        "what is final is not tried again"
+    )
+
+
+def test_a_vm_that_can_not_train_the_run_goes_and_leaves_it_to_another() -> None:
+    (after,) = settings("ExecStopPost")
+    assert f"exited/{EXIT_VM_UNFIT}" in after
+    assert "poweroff" in after
 
 
 def test_systemd_waits_for_the_record_of_a_window_that_was_missed() -> None:

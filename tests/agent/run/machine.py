@@ -119,10 +119,10 @@ class Machine:
 
 
 @asynccontextmanager
-async def machine(folder: Path, *, warning_s: float = 0.0, **changes: Any) -> AsyncIterator[Machine]:
+async def machine(folder: Path, *, warning_s: float = 0.0, run: str = RUN, **changes: Any) -> AsyncIterator[Machine]:
     """An agent whose trainer has done 7 steps, 4 of which are safe, and the machine around it."""
     run_file = folder / "run.yaml"
-    run_file.write_text(RUN)
+    run_file.write_text(run)
     clock = asyncio.get_running_loop().time
     store = open_store(f"file://{folder}/bucket")
     saver = Saver(Checkpoints(store, "run"), Uploader(store, connections=1), 2, attempt=1, committed_step=4)

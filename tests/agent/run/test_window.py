@@ -12,12 +12,14 @@ from structlog.testing import capture_logs
 from agent.checkpoint.saver import Commit
 from agent.config.causes import Cause
 from agent.notices import Notice
+from agent.run import daemon
+from agent.run.emergency import RECORD_S
 from agent.run.window import Window
 from agent.telemetry.ledger import Resume
 from agent.trainer.periodic import cadence_s
 from infra.local.bucket import RunRecords
 from tests.agent.clocks import play
-from tests.agent.run.machine import NEVER, NOTICE, Machine, machine
+from tests.agent.run.machine import NEVER, NOTICE, RUN, Machine, machine
 
 
 async def give_notice(playing: Machine, *notices: Notice) -> Cause:
@@ -272,5 +274,24 @@ def test_what_is_not_known_to_be_safe_is_never_told_as_nothing_lost(tmp_path: Pa
             await give_notice(playing)
             found = record(playing)
             assert (found["steps_lost"], found["step_committed"], found["step_reached"]) == (None, None, 7)
+
+    play(scenario())
+
+
+@pytest.mark.parametrize("source", ["sigterm", "logind"])
+def test_systemd_is_asked_to_wait_for_a_window_that_is_longer_than_a_spot_vms(
+    source: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A standard VM may have 90 s, and was killed after the 30 s of the unit."""
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(daemon, "notify", lambda **states: told.append(states))
+
+    async def scenario() -> None:
+        async with machine(
+            tmp_path, run=RUN + 'machine: {provisioning: standard, shutdown_window: "90 s"}\n'
+        ) as playing:
+            await give_notice(playing, Notice(source, "operator_stop", NOTICE.at))
+            (stopping,) = [states for states in told if "stopping" in states]
+            assert stopping["extend_timeout_usec"] > (81 + RECORD_S) * 1e6
 
     play(scenario())
