@@ -26,7 +26,7 @@ from agent.notices import Notices
 from agent.notices.logind import Logind
 from agent.notices.metadata import MetadataClient, MetadataError, is_on_gce, watch_metadata
 from agent.notices.signals import signal_notices
-from agent.run.daemon import EXIT_VM_UNFIT, Daemon
+from agent.run.daemon import EXIT_AGAIN, EXIT_VM_UNFIT, Daemon
 from agent.run.handover import handover_on_hangup
 from agent.store import open_store
 from agent.telemetry import journal
@@ -81,7 +81,7 @@ async def supervise(
             boot = claimant(state_dir)
         except OSError as error:
             log.error("vm_unfit", error=f"{state_dir} can't be written: {error}")
-            return EXIT_VM_UNFIT
+            return EXIT_VM_UNFIT if replaceable else EXIT_AGAIN
         store = open_store(f"{run.checkpoint.bucket}/{run.run_id}")
         saver = Saver(Checkpoints(store, run.run_id), Uploader(store), run.checkpoint.keep, boot)
         host = Host(
