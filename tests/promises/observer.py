@@ -21,7 +21,13 @@ from infra.local.vm import VmError
 from tests.promises import counter, light
 
 _CALL_S = 10.0
-_LEFT_BY_US = {"agent.log", "claimant", "trainer.log", "trainer.exit"}  # the journal, this boot's name, last words
+_LEFT_BY_US = {
+    "agent.log",
+    "claimant",
+    "trainer.log",
+    "trainer.exit",
+    "trainer.told",
+}  # the journal, this boot's name, last words
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class Observer:
     truth: Path
     damaged: set[str] = field(default_factory=set)  # folders that somebody has made unreadable
     _progress: dict[str, int] = field(default_factory=dict)
-    _floors: list[tuple[float, int]] = field(default_factory=list)
+    _looks: list[tuple[float, set[str]]] = field(default_factory=list)
 
     # --- the trainers ---
 
@@ -99,7 +105,7 @@ class Observer:
             except NotFound:  # retired while we read
                 continue
         best = max((self._progress[folder] for folder in folders if folder in self._progress), default=0)
-        self._floors.append((at, best))
+        self._looks.append((at, folders))
         return best
 
     def newest_folder(self) -> str:
@@ -149,7 +155,8 @@ class Observer:
 
     def _nothing_committed_was_lost(self) -> None:
         for restored, started in self.restores():
-            floor = max((step for at, step in self._floors if at < started), default=0)
+            held = {folder for at, folders in self._looks if at < started for folder in folders} - self.damaged
+            floor = max((self._progress.get(folder, 0) for folder in held), default=0)
             assert restored.step >= floor, (
                 f"{restored.vm} began at step {restored.step}, the bucket had held step {floor} before it was started"
             )

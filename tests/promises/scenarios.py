@@ -98,7 +98,13 @@ class Stage:
 
     def kill_agent(self) -> None:
         self.fleet.vm.process.kill()
+        self.next_agent()
+
+    def next_agent(self) -> None:
+        """systemd starts the agent again, and it is up."""
+        since = time.monotonic()
         self.fleet.restart_agent()
+        self.fleet.wait_event("trainer_adopted", timeout=20.0, since=since)
 
     def end_at(self, step: int) -> None:
         """Training is over at `step`."""
@@ -185,7 +191,7 @@ def way_in(on: Stage, way: str) -> None:
         case "handed over":
             on.fleet.vm.process.send_signal(signal.SIGHUP)
             assert on.fleet.vm.process.wait(20.0) == EXIT_HANDED_OVER
-            on.fleet.restart_agent()
+            on.next_agent()
         case "crashed":
             assert on.fleet.vm.kill_trainer()
             on.observer.wait_told(on.fleet, "restored", since=on.since)

@@ -20,39 +20,7 @@ pytest.importorskip("allpairspy")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
-KNOWN = {
-    "adopted,_command,_1_s:_403_on_a_part",
-    "adopted,_command,_1_s:_403_on_the_manifest",
-    "adopted,_command,_1_s:_crash",
-    "adopted,_session,_20_steps:_damaged_newest",
-    "adopted,_session,_auto:_hang",
-    "adopted_while_it_imports,_command,_1_s:_403_on_a_part",
-    "adopted_while_it_imports,_command,_1_s:_403_on_the_manifest",
-    "adopted_while_it_imports,_command,_1_s:_damaged_newest",
-    "adopted_while_it_imports,_session,_20_steps:_crash",
-    "crashed,_command,_1_s:_403_on_the_manifest",
-    "crashed,_command,_1_s:_crash",
-    "crashed,_command,_1_s:_damaged_newest",
-    "crashed,_command,_1_s:_exit_0",
-    "crashed,_session,_20_steps:_403_on_a_part",
-    "drilled,_command,_1_s:_403_on_a_part",
-    "drilled,_command,_1_s:_crash",
-    "drilled,_command,_1_s:_damaged_newest",
-    "drilled,_command,_auto:_403_on_the_manifest",
-    "handed_over,_command,_1_s:_403_on_the_manifest",
-    "handed_over,_command,_1_s:_crash",
-    "handed_over,_command,_1_s:_damaged_newest",
-    "handed_over,_command,_auto:_403_on_a_part",
-    "handed_over,_command,_auto:_notice",
-    "started,_command,_1_s:_403_on_a_part",
-    "started,_command,_1_s:_403_on_the_manifest",
-    "started,_command,_1_s:_crash",
-    "started,_command,_auto:_damaged_newest",
-    "stopped,_command,_1_s:_403_on_a_part",
-    "stopped,_command,_1_s:_damaged_newest",
-    "stopped,_command,_auto:_crash",
-    "stopped,_session,_1_s:_403_on_the_manifest",
-}
+KNOWN: set[str] = set()
 """Scenarios that did not hold when they were first played: this must shrink to nothing."""
 
 
