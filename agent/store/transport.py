@@ -72,9 +72,11 @@ class Reply:
         return parsed
 
     def _error(self) -> dict[str, Any]:
+        if self.status < http.HTTPStatus.BAD_REQUEST:  # an object's own bytes are nobody's words
+            return {}
         try:
             error = json.loads(bytes(self.body))["error"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return {}
         return error if isinstance(error, dict) else {}
 

@@ -36,6 +36,16 @@ def test_what_was_created_is_read_back(store: Store, data: bytes) -> None:
     assert into == data
 
 
+@pytest.mark.parametrize(
+    "data",
+    [b"[" * 300_000, b'{"error": {"errors": [{"reason": "userRateLimitExceeded"}], "message": "not now"}}'],
+    ids=["deep", "an error's"],
+)
+def test_what_is_stored_is_never_read_as_the_servers_own_words(store: Store, data: bytes) -> None:
+    store.create("part", data, timeout=5)
+    assert store.read("part", timeout=3) == data
+
+
 def test_any_contiguous_memory_can_be_sent_and_filled(store: Store) -> None:
     arena = bytearray(b"0123456789abcdef")
     store.create("part", memoryview(arena)[4:12].cast("I"), timeout=5)
