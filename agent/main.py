@@ -24,7 +24,7 @@ from agent.checkpoint.saver import Saver
 from agent.config import RunConfig, RunFileError, load_run, parse_seconds
 from agent.notices import Notices
 from agent.notices.logind import Logind
-from agent.notices.metadata import MetadataClient, MetadataError, is_on_gce, watch_metadata
+from agent.notices.metadata import Machine, MetadataClient, MetadataError, is_on_gce, watch_metadata
 from agent.notices.signals import signal_notices
 from agent.run.daemon import EXIT_AGAIN, EXIT_VM_UNFIT, Daemon
 from agent.run.handover import handover_on_hangup
@@ -40,6 +40,7 @@ from agent.vm.group import GROUP, finish
 
 log = structlog.get_logger()
 
+_LEARN_EVERY_S = 2.0
 NOTICE_ATTRIBUTE = "spot-notice"  # custom metadata: how long before ACPI G2 this VM's template lets it know
 
 
@@ -73,10 +74,7 @@ async def supervise(
                 log.warning("machine_unknown", reason=str(error))
             else:
                 sender = await stack.enter_async_context(cloud_log(client, machine))
-                vm = machine.name
-                replaceable = GROUP in machine.attributes
-                if NOTICE_ATTRIBUTE in machine.attributes:  # the VM's own template knows better than the run file
-                    warning_s = parse_seconds(machine.attributes[NOTICE_ATTRIBUTE])
+                vm, replaceable, warning_s = machine.name, GROUP in machine.attributes, warning_of(machine, warning_s)
         try:
             boot = claimant(state_dir)
         except OSError as error:
@@ -96,6 +94,9 @@ async def supervise(
             time.monotonic,
         )
         daemon = Daemon(host, notices, warning_s=warning_s, is_preempted=is_preempted, replaceable=replaceable)
+        if client and not sender:  # a metadata server that is away at boot costs nothing for good
+            learning = asyncio.create_task(learn_machine(client, daemon, stack))
+            stack.callback(learning.cancel)
         stack.enter_context(handover_on_hangup(daemon, sender))
         log.info("agent_started", run_id=run.run_id, vm=vm, bucket=store.url, pid=os.getpid(), health_port=port)
         status = await daemon.run()
@@ -113,6 +114,32 @@ def claimant(state_dir: Path) -> str:
         aside.write_text(uuid.uuid4().hex)
         aside.replace(path)
     return path.read_text()
+
+
+def warning_of(machine: Machine, otherwise: float) -> float:
+    """Seconds that a preemption is told ahead: the VM's own template knows better than the run file."""
+    text = machine.attributes.get(NOTICE_ATTRIBUTE)
+    if text is None:
+        return otherwise
+    try:
+        return parse_seconds(text)
+    except ValueError as error:
+        log.warning("notice_unreadable", attribute=NOTICE_ATTRIBUTE, value=text, reason=str(error))
+        return otherwise
+
+
+async def learn_machine(client: MetadataClient, daemon: Daemon, stack: contextlib.AsyncExitStack) -> None:
+    """Which VM this is, asked until the metadata server answers, and all that follows from it."""
+    while True:
+        await asyncio.sleep(_LEARN_EVERY_S)
+        with contextlib.suppress(MetadataError):
+            machine = await client.machine()
+            break
+    daemon.host.ledger.vm = machine.name
+    daemon.replaceable = GROUP in machine.attributes
+    daemon.warning_s = warning_of(machine, daemon.warning_s)
+    await stack.enter_async_context(cloud_log(client, machine))
+    log.info("machine_known", vm=machine.name, notice_s=daemon.warning_s)
 
 
 async def ask_preempted(client: MetadataClient) -> bool:

@@ -21,6 +21,7 @@ import agent
 ROOT = Path(__file__).parent.parent
 
 FLOORS = [
+    ["agent.start"],
     ["agent.main"],
     ["agent.run"],
     ["agent.trainer", "agent.checkpoint"],

@@ -19,6 +19,8 @@ def signal_notices(notices: Notices) -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in SIGNALS}
     for number in SIGNALS:
         loop.add_signal_handler(number, notices.post, "sigterm", "operator_stop", number.name)
+    for _ in getattr(before[signal.SIGTERM], "heard", ()):  # while the agent was still being imported: `agent.start`
+        notices.post("sigterm", "operator_stop", "SIGTERM, at the start")
     try:
         yield
     finally:

@@ -73,6 +73,10 @@ EVENTS: dict[str, EventDoc] = {
     "metadata_away": _doc("the metadata server does not answer; asked again", "path reason"),
     "metadata_back": _doc("it answers again", "path seconds"),
     "machine_unknown": _doc("it does not say which VM this is: nothing goes to Cloud Logging", "reason"),
+    "machine_known": _doc("the metadata server says which VM this is, later than at the start", "vm notice_s"),
+    "notice_unreadable": _doc(
+        "the VM's metadata say no time of notice; the run file's counts", "attribute value reason"
+    ),
     # The trainer's life
     "trainer_started": _doc("a new attempt began", "pid attempt command"),
     "trainer_adopted": _doc("a restarted agent found its trainer alive and goes on with it", "pid attempt"),

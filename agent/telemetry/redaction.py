@@ -19,8 +19,17 @@ from structlog.typing import EventDict, WrappedLogger
 
 HIDDEN = "[redacted]"
 
-_NAMES = r"token|password|passwd|secret|credentials?|api[_-]?key|private[_-]?key|cookie|signature"
+_NAMES = (
+    r"token|password|passwd|passphrase|secret|credentials?|api[_-]?key|access[_-]?key(?:[_-]?id)?|account[_-]?key|"
+    r"private[_-]?key|cookie|signature|(?-i:_PAT)"
+)
 _SECRET_KEY = re.compile(rf"(?i)(authorization|{_NAMES})$")
+# What training logs call a token is none: `eos_token=</s>`, `loss per token: 2.3`.
+_NO_SECRET = "".join(
+    f"(?<!{word})" for word in ("bos_", "eos_", "pad_", "unk_", "sep_", "cls_", "mask_", "image_", "per ")
+)
+_NUMBER = r"(?!['\"\\]*[-+]?\d[\d.,_]{0,15}(?:e[-+]?\d+)?(?:[\s,;)}\]'\"\\]|$))"
+# Each begins at something that is rare, and none looks at a character twice: linear in whatever a trainer prints.
 _SECRET_TEXT = [
     (re.compile(r"(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|$)"), HIDDEN),
     (
@@ -28,10 +37,25 @@ _SECRET_TEXT = [
         rf"\1{HIDDEN}",
     ),
     (re.compile(r"(?i)\b(bearer\s+)[\w.~+/=-]+"), rf"\1{HIDDEN}"),
-    (re.compile(r"\bya29\.[\w.-]+|\b1//[\w-]{20,}|\bAIza[\w-]{30,}|\bGOOG1[A-Z0-9]{20,}"), HIDDEN),
-    (re.compile(r"\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*|\bhf_[A-Za-z0-9]{16,}|\bgh[pousr]_[A-Za-z0-9]{20,}"), HIDDEN),
+    (  # by their form: Google, Hugging Face, GitHub, AWS, OpenAI and Anthropic, Slack, GitLab, npm, PyPI; JWTs
+        re.compile(
+            r"(?<![\w-])(?:ya29\.[\w.-]+|1//[\w-]{20,}|AIza[\w-]{30,}|GOOG1[A-Z0-9]{20,}|eyJ[\w-]{8,}\.[\w-]+\.[\w-]*|"
+            r"hf_[A-Za-z0-9]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Z0-9])|"
+            r"sk-(?=[\w-]*\d)[\w-]{20,}|xox[abeprs]-[\w-]{10,}|glpat-[\w-]{16,}|npm_[A-Za-z0-9]{30,}|pypi-[\w-]{40,})"
+        ),
+        HIDDEN,
+    ),
     (
-        re.compile(rf"(?i)((?:{_NAMES}|x-goog-credential)\\?['\"]?\s*[:=]\s*\\?(?:b(?=['\"]))?['\"]*)[^\s'\"\\&,;}}]+"),
+        re.compile(
+            rf"(?i){_NO_SECRET}((?:{_NAMES}|x-goog-credential)\\?['\"]?\s*[:=]\s*{_NUMBER}\\?(?:b(?=['\"]))?['\"]*)"
+            r"[^\s'\"\\&,;}]+"
+        ),
+        rf"\1{HIDDEN}",
+    ),
+    (  # `--token VALUE`, as command lines are told
+        re.compile(
+            rf"(?i){_NO_SECRET}(?<=[-_])((?:{_NAMES})['\"]?,?\s+['\"]?)(?!-)(?=\S*[\d/+=_-]){_NUMBER}[^\s'\",;]{{6,}}"
+        ),
         rf"\1{HIDDEN}",
     ),
     (re.compile(r"://[^/\s:@]+:[^/\s@]+@"), f"://{HIDDEN}@"),

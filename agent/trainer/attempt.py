@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Collection, Coroutine
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,6 +42,7 @@ _FENCE_EVERY_S = 30.0
 _FENCE_TIMEOUT_S = 10.0
 _PERIODIC_TIMEOUT_S = 60.0
 _OUTPUT_S = 2.0
+_OUTPUT_IN_WINDOW_S = 0.3
 
 
 class Attempt:
@@ -75,6 +76,7 @@ class Attempt:
         self.complete = False
         self._fetched: asyncio.Task[Staged | None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._record: TrainerRecord | None = None
         self._records: list[asyncio.Task[bool]] = []
 
     # --- two ways in ---
@@ -105,7 +107,8 @@ class Attempt:
                 if host.unit:
                     await move_to_scope(process.pid, attempt=resume.attempt, unit=host.unit)
                 # Before it begins: an agent that dies from here on finds it again, and no second one is started.
-                TrainerRecord.of(process, resume.attempt).write(host.record_file)
+                record = TrainerRecord.of(process, resume.attempt)
+                record.write(host.record_file)
                 process.release(host.command)
             except BaseException:
                 await process.stop(grace=0.0)
@@ -116,6 +119,7 @@ class Attempt:
         resume.mark("trainer_started")
         log.info("trainer_started", pid=process.pid, attempt=resume.attempt, command=" ".join(host.command))
         attempt = cls(host, resume.attempt, process, resume)
+        attempt._record = record
         attempt._fetched = fetched
         attempt._tasks.add(fetched)
         fetched.add_done_callback(attempt._on_done)
@@ -130,6 +134,9 @@ class Attempt:
         log.info("trainer_adopted", pid=record.pid, attempt=record.attempt)
         host.saver.attempt = record.attempt
         attempt = cls(host, record.attempt, process, None)
+        attempt._record = record
+        if record.restored:  # one that hangs may never connect again: it is judged like any that trains
+            attempt.on_phase("training")
         attempt.spawn(attempt._learn())
         attempt._live()
         return attempt
@@ -222,6 +229,10 @@ class Attempt:
         if self.resume:
             self.resume.mark("restored")
         self.restored_step = step
+        if self._record and not self._record.restored:
+            self._record = replace(self._record, restored=True)
+            with contextlib.suppress(OSError):  # a full disk: who adopts it waits for it as for one that begins
+                self._record.write(self.host.record_file)
         self.progress.note(step, self.host.clock())
         self.on_ready(link)
         asked = self.resume.phases_s["restored"] if self.resume else seconds
@@ -307,14 +318,15 @@ class Attempt:
     async def close(self) -> None:
         """It has ended: nothing of it goes on."""
         self.host.health.set_trainer(running=False, stepping=False)
-        await self._output.stop(_OUTPUT_S)
+        wait_s = _OUTPUT_IN_WINDOW_S if self.yields else _OUTPUT_S
+        await self._output.stop(wait_s)
         self.link = None
         for task in self._tasks:
             task.cancel()
         if not self.trouble.cancel():
             self.trouble.exception()  # it was heard of, or comes too late to matter
         if self._records:
-            await asyncio.wait(self._records, timeout=_OUTPUT_S)
+            await asyncio.wait(self._records, timeout=wait_s)
         if not self.process.running:
             self.host.record_file.unlink(missing_ok=True)
         await self.host.saver.give_up_unstaged("the trainer ended while it was staging")

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import psutil
@@ -197,10 +197,12 @@ class TrainerRecord:
     pid: int
     created: float
     attempt: int
+    restored: bool = False
+    """It had its state back, so that it has been training since."""
 
     def write(self, path: Path) -> None:
         aside = path.with_suffix(".tmp")
-        aside.write_text(json.dumps({"pid": self.pid, "created": self.created, "attempt": self.attempt}))
+        aside.write_text(json.dumps(asdict(self)))
         aside.replace(path)
 
     @classmethod
@@ -212,7 +214,9 @@ class TrainerRecord:
         """The record of the trainer that was started last; None where there is none, or it can't be read."""
         try:
             values = json.loads(path.read_text())
-            return cls(int(values["pid"]), float(values["created"]), int(values["attempt"]))
+            return cls(
+                int(values["pid"]), float(values["created"]), int(values["attempt"]), bool(values.get("restored"))
+            )
         except (OSError, ValueError, TypeError, KeyError):
             return None
 

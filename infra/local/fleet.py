@@ -145,7 +145,7 @@ class Fleet:
 
 def agent_command(run_file: Path) -> list[str]:
     """The command line of the real agent."""
-    return [sys.executable, "-P", "-m", "agent.main", "run", str(run_file), "--log", "json", "--health-port", "0"]
+    return [sys.executable, "-P", "-m", "agent.start", "run", str(run_file), "--log", "json", "--health-port", "0"]
 
 
 @contextlib.contextmanager

@@ -78,7 +78,12 @@ class Vm:
         """Switch it on: `disk` is made, `env` is what the image adds to this process's environment."""
         disk.mkdir(parents=True)
         metadata = MetadataServer(name=name, attributes=attributes, mint=mint).start()
-        own = {"GCE_METADATA_HOST": metadata.host, "SPOT_STATE_DIR": str(disk), MARK: f"{name}#{boot}"}
+        own = {
+            "GCE_METADATA_HOST": metadata.host,
+            "SPOT_STATE_DIR": str(disk),
+            "SPOT_SCRATCH": str(disk),
+            MARK: f"{name}#{boot}",
+        }
         vm = cls(name, boot, disk, command, metadata, {**os.environ, **own, **env}, tell)
         vm._start_agent()
         vm.started = time.monotonic()

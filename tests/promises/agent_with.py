@@ -1,6 +1,12 @@
 """`python -m tests.promises.agent_with RUN.yaml COMMAND...`: the real agent around a test's own trainer."""
 
+# ruff: noqa: E402 - a SIGTERM counts from the first moment, as in agent/start.py
+
 from __future__ import annotations
+
+from agent.start import hear_early
+
+hear_early()
 
 import os
 import sys

@@ -293,3 +293,30 @@ def test_one_403_on_one_part_does_not_cost_the_window(world: World, reference: d
         fleet.recreate()
         assert fleet.wait_event("fetched", timeout=30).values["step"] == 6
         assert world.finish(fleet) == reference
+
+
+@pytest.mark.parametrize("after_s", [0.1, 0.4])
+def test_a_sigterm_while_the_agent_is_still_starting_is_a_notice_like_any_other(world: World, after_s: float) -> None:
+    with world.fleet(env={"TOY_STEP_S": "0.05"}, steps=2000, every="1000 steps") as fleet:
+        fleet.boot()
+        fleet.wait_event("resumed", timeout=30.0)
+        fleet.vm.process.send_signal(signal.SIGKILL)
+        fleet.restart_agent()
+        time.sleep(after_s)
+        fleet.vm.press_power_button()
+        assert fleet.wait_off(30.0) == 0
+        used = fleet.wait_event("window_used", timeout=5).values
+        assert used["step_committed"] > 0
+        assert used["steps_lost"] == 0
+
+
+def test_an_adopted_trainer_that_hangs_before_it_has_connected_again_is_found_hung(world: World) -> None:
+    with world.fleet(env={"TOY_STEP_S": "0.05"}, steps=2000, every="20 steps", hang="2 s") as fleet:
+        fleet.boot()
+        fleet.wait_event("committed", timeout=30.0)
+        fleet.vm.trainer().send_signal(signal.SIGSTOP)
+        fleet.vm.process.send_signal(signal.SIGKILL)
+        fleet.restart_agent()
+        found = fleet.wait_event("incident", timeout=15.0).values
+        assert found["kind"] == "hang"
+        assert found["steps_lost"] is None, "nobody has told this agent how far it was"

@@ -9,7 +9,7 @@ import logging
 import os
 import queue
 import random
-import tempfile
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -38,6 +38,7 @@ from spot_training.protocol.messages import (
     SaveReason,
     Welcome,
 )
+from spot_training.scratch import result_folder
 from spot_training.stager import Stager
 from spot_training.state import Boundary, Stateful, TrainState
 from spot_training.tensors import tensors_in
@@ -229,12 +230,15 @@ class Session:
             )
         if self._committed_step < self.step:
             raise SessionError(f"step {self.step} could not be committed: {self._lost[self.step]}")
-        with tempfile.TemporaryDirectory(prefix="result-", dir=self._folder) as folder:
-            save(Path(folder))
-            self._finish = Finish(self.step, folder)
-            self._send(self._finish, [])
-            if not self._await(lambda: self._finished):
-                raise SessionError(f"the result was not stored within {_FINAL_TIMEOUT_S:.0f} s: see the agent's log")
+        folder = result_folder(self.run_id, self._folder)
+        save(folder)
+        self._finish = Finish(self.step, str(folder))
+        self._send(self._finish, [])
+        if not self._await(lambda: self._finished):
+            raise SessionError(
+                f"the result was not stored within {_FINAL_TIMEOUT_S:.0f} s: see the agent's log. It is kept: {folder}"
+            )
+        shutil.rmtree(folder, ignore_errors=True)
 
     # --- the agent's side ---
 

@@ -8,8 +8,9 @@ import signal
 
 import pytest
 
-from agent.notices import Notices
+from agent.notices import Notice, Notices
 from agent.notices.signals import signal_notices
+from agent.start import hear_early
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -41,5 +42,22 @@ def test_the_handlers_of_before_are_back_afterwards() -> None:
         asyncio.run(scenario())
         signal.raise_signal(signal.SIGTERM)
         assert heard == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_sigterm_from_before_the_loop_was_there_is_posted_when_it_is() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        hear_early()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+        async def scenario() -> Notice:
+            notices = Notices()
+            with signal_notices(notices):
+                return await asyncio.wait_for(notices.next(), 5.0)
+
+        notice = asyncio.run(scenario())
+        assert (notice.source, notice.cause, notice.detail) == ("sigterm", "operator_stop", "SIGTERM, at the start")
     finally:
         signal.signal(signal.SIGTERM, before)
