@@ -42,6 +42,7 @@ _LONGEST_PAUSE_S = 60.0
 _REQUEST_S = 10.0
 _CLOSING_S = 1.0
 _MOST_QUEUED = 10_000
+_MOST_WAITING = 4_000_000  # characters in a queue, of which there are two: the agent is to stay small
 _MOST_AT_ONCE = 500
 _LONGEST_VALUE = 20_000  # characters: an entry may be 256 kB, and what is long is in MESSAGE too
 _MOST_CHARACTERS = 2_000_000  # a request may be 10 MB, and a character 4 bytes
@@ -53,6 +54,38 @@ class CloudLogError(Exception):
     def __init__(self, text: str, *, hopeless: bool = False) -> None:
         super().__init__(text)
         self.hopeless = hopeless
+
+
+def _size(entry: Mapping[str, Any]) -> int:
+    """Characters in its fields."""
+    return sum(map(len, entry["jsonPayload"].values()))
+
+
+class _Queue:
+    """Entries that wait, the oldest first; bounded in number and in characters."""
+
+    def __init__(self) -> None:
+        self.entries: deque[dict[str, Any]] = deque()
+        self._characters = 0
+
+    def add(self, entry: dict[str, Any]) -> int:
+        """Queue it; returns how many of the oldest had to go for it."""
+        self.entries.append(entry)
+        self._characters += _size(entry)
+        dropped = 0
+        while len(self.entries) > 1 and (len(self.entries) > _MOST_QUEUED or self._characters > _MOST_WAITING):
+            self.take()
+            dropped += 1
+        return dropped
+
+    def take(self) -> dict[str, Any]:
+        entry = self.entries.popleft()
+        self._characters -= _size(entry)
+        return entry
+
+    def put_back(self, entry: dict[str, Any]) -> None:
+        self.entries.appendleft(entry)
+        self._characters += _size(entry)
 
 
 class CloudLog:
@@ -75,7 +108,7 @@ class CloudLog:
             "partialSuccess": True,
         }
         self._http = httpx2.AsyncClient(timeout=_REQUEST_S, verify=base.startswith("https:"))
-        self._queue: deque[dict[str, Any]] = deque()
+        self._own, self._output = _Queue(), _Queue()  # a trainer's flood pushes out nothing that the agent says
         self._lock = threading.Lock()
         self._sending = asyncio.Lock()
         self._dropped = 0
@@ -86,10 +119,8 @@ class CloudLog:
         """Queue a record, from any thread. Never waits, never raises."""
         fields = {name: value[:_LONGEST_VALUE] for name, value in journal.journal_fields(dict(event))}
         with self._lock:
-            if len(self._queue) >= _MOST_QUEUED:
-                self._queue.popleft()
-                self._dropped += 1
-            self._queue.append(
+            queue = self._output if fields["SYSLOG_IDENTIFIER"] == journal.TRAINER else self._own
+            self._dropped += queue.add(
                 {
                     "timestamp": self._now().isoformat(),
                     "severity": SEVERITIES.get(fields["PRIORITY"], "DEFAULT"),
@@ -124,7 +155,9 @@ class CloudLog:
                 except BaseException as error:
                     if not (isinstance(error, CloudLogError) and error.hopeless):
                         with self._lock:
-                            self._queue.extendleft(reversed(entries))
+                            for entry in reversed(entries):
+                                trainers = entry["jsonPayload"]["SYSLOG_IDENTIFIER"] == journal.TRAINER
+                                (self._output if trainers else self._own).put_back(entry)
                     raise
 
     async def send_last(self) -> None:
@@ -142,11 +175,11 @@ class CloudLog:
         taken: list[dict[str, Any]] = []
         size = 0
         with self._lock:
-            while self._queue and len(taken) < _MOST_AT_ONCE:
-                size += sum(map(len, self._queue[0]["jsonPayload"].values()))
+            while len(taken) < _MOST_AT_ONCE and (queue := self._own if self._own.entries else self._output).entries:
+                size += _size(queue.entries[0])
                 if taken and size > _MOST_CHARACTERS:
                     break
-                taken.append(self._queue.popleft())
+                taken.append(queue.take())
             if taken and self._dropped:
                 taken[0]["jsonPayload"]["DROPPED"] = str(self._dropped)
                 self._dropped = 0

@@ -193,6 +193,24 @@ def test_of_too_many_records_the_oldest_are_dropped_and_counted(cloud: Cloud, mo
     assert entries[0]["jsonPayload"]["DROPPED"] == "50"
 
 
+def test_a_flood_of_output_pushes_out_nothing_that_the_agent_says_and_takes_bounded_memory(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MOST_WAITING", 20_000)
+    monkeypatch.setattr(module, "_EVERY_S", 3600.0)
+
+    async def act() -> None:
+        log.warning("notice", source="metadata", cause="preempted")
+        for number in range(1000):
+            log.info("trainer_output", message=f"{number}" * 100)
+
+    entries = cloud.inside(act)
+    assert events(entries)[0] == "notice"
+    lines = [entry["jsonPayload"]["MESSAGE"] for entry in entries[1:]]
+    assert sum(map(len, lines)) <= 20_000, "characters, not lines, are what memory is made of"
+    assert lines[-1] == "999" * 100
+
+
 def test_secrets_do_not_leave_the_vm(cloud: Cloud) -> None:
     async def act() -> None:
         log.warning("library", message="Authorization: Bearer ya29.c.Kl-secret_1")
