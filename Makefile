@@ -31,7 +31,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 SHARD ?=
-.PHONY: help venv demo llm bench test test-slow scenarios test-all check format lock clean another-torch
+.PHONY: help venv demo llm bench test test-slow scenarios strikes test-all check format lock clean another-torch
 .PHONY: synth doctor deploy diff start stop destroy logs ssh drill which-run validate checkov golden readme
 
 help: ## Show this
@@ -116,6 +116,9 @@ test-slow: $(CLOUD) ## Run the reality tests, which take minutes
 
 scenarios: $(CLOUD) ## Play every scenario, or those of SHARD=i/n
 	@SHARD=$(or $(SHARD),1/1) $(BIN)/python -m pytest tests/promises/test_scenarios.py $(ARGS)
+
+strikes: $(CLOUD) ## Strike runs at random: STRIKES=300 of them, drawn by SEED, or those of SHARD=i/n
+	@STRIKES=$(or $(STRIKES),300) SEED=$(SEED) SHARD=$(or $(SHARD),1/1) $(BIN)/python -m pytest -s tests/promises/test_strikes.py $(ARGS)
 
 test-all: $(CLOUD) ## Run both
 	@$(BIN)/python -m pytest $(ARGS)

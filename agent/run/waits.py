@@ -82,7 +82,7 @@ WAITS = (
 
 
 def too_long(waits: tuple[Wait, ...] = WAITS, seconds: Mapping[str, float] | None = None) -> list[str]:
-    """The waits that are not shorter than what watches above them, in words. `seconds` by `at` instead of the table's."""
+    """The waits that are not shorter than what watches above them, in words. `seconds` by `at`, instead of its own."""
     known = {wait.at: wait.seconds for wait in waits} | dict(seconds or {})
     return [
         f"{wait.what} ({wait.at}): {known[wait.at]:g} s, and {wait.under} has {known[wait.under]:g} s"

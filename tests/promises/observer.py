@@ -93,12 +93,12 @@ class Observer:
     # --- the bucket ---
 
     def look(self) -> int:
-        """The most steps that a whole checkpoint holds now; noted, for what is restored from now on to be measured by.
+        """The most steps that a checkpoint of the run's line holds now; what is restored later is measured by it.
 
         Each checkpoint is read when it is first seen, and must be whole.
         """
         at = time.time()
-        folders = {name for prefix in ("rolling/", "milestones/") for name in self._manifests(prefix)} - self.damaged
+        folders = self.whole() | ({*self._manifests("milestones/")} - self.damaged)
         for folder in folders - set(self._progress):
             try:
                 self._progress[folder] = self._read(folder)
@@ -108,10 +108,19 @@ class Observer:
         self._looks.append((at, folders))
         return best
 
+    def _line(self) -> list[str]:
+        """What the run's line names: a manifest that it does not is no checkpoint of the run."""
+        first = self.store.list("line/", timeout=_CALL_S, limit=1)
+        return json.loads(self.store.read(first[0].name, timeout=_CALL_S))["checkpoints"] if first else []
+
+    def whole(self) -> set[str]:
+        """The checkpoints of the line that can be read."""
+        return ({*self._line()} & {*self._manifests("rolling/")}) - self.damaged
+
     def newest_folder(self) -> str:
         """The folder of the checkpoint that holds the most."""
         self.look()
-        return max(set(self._manifests("rolling/")) - self.damaged, key=lambda folder: self._progress.get(folder, -1))
+        return max(self.whole(), key=lambda folder: self._progress.get(folder, -1))
 
     def _manifests(self, prefix: str) -> Iterator[str]:
         for stored in self.store.list(prefix, timeout=_CALL_S):
