@@ -165,6 +165,8 @@ class Daemon:
                     self.cause = "complete"
                 return 0
             if ending.cause == "superseded":
+                if await self._patiently(self._is_complete):
+                    raise RunComplete
                 raise Superseded("another VM has started a newer attempt of this run; this one stops")
             pause_s = await self._after_failure(attempt, ending)
             with contextlib.suppress(TimeoutError):

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import structlog
 from spot_training.protocol.messages import Phase, SaveAnswer, SaveReason, Staged
 
-from agent.checkpoint.line import Superseded
+from agent.checkpoint.line import RunComplete, Superseded
 from agent.config.causes import Cause
 from agent.store import StoreError
 from agent.telemetry.ledger import Incident, Resume, utc_now
@@ -271,7 +271,7 @@ class Attempt:
             await self.link.committed(index, staged.step)
 
     async def on_save_failed(self, index: int, staged: Staged, error: Exception) -> None:
-        if isinstance(error, Superseded):
+        if isinstance(error, (Superseded, RunComplete)):
             self.superseded.set()
         self.periodic.schedule(self.host.saver.last_commit)
         if self.link:

@@ -178,9 +178,24 @@ def test_an_older_vm_stops_when_a_newer_one_has_started_the_run(world: World, re
         new.command = old.command
         new.boot()
         assert new.wait_off(60.0) == 0
+        assert old.wait_off(60.0) == 0, "and where that one has finished it, it is finished"
+        assert "another VM" in old.wait_event("complete", timeout=1).values["why"]
+        kinds = [incident["kind"] for incident in incidents(old, world.store(old))]
+        assert kinds == ["superseded"], "nothing crashed"
+        assert world.outcome(old) == reference
+
+
+def test_an_older_vm_stops_while_a_newer_one_trains_on(world: World) -> None:
+    pause = {"TOY_PAUSE": "forward:6:10"}
+    with world.fleet(env=pause) as old, world.fleet(env=pause) as new:
+        vm = old.boot()
+        wait_for_file(old, vm.disk / "in-forward-6")
+        new.command = old.command
+        new.boot()
+        wait_for_file(new, new.vm.disk / "in-forward-6")
         assert old.wait_off(60.0) == 3
         assert "newer attempt" in old.wait_event("gave_up", timeout=1).values["error"]
-        assert world.outcome(old) == reference
+        assert new.vm.is_running()
 
 
 def test_a_finished_run_is_not_trained_again(world: World, reference: dict[str, Any]) -> None:
