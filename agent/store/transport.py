@@ -23,6 +23,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from agent.store.base import Buffer, Unavailable
+from agent.store.connect import connect
 from agent.store.credentials import RETRIED, Token
 
 _PAUSE = 0.1  # seconds before the first retry; doubles
@@ -195,6 +196,7 @@ class _Connection:
     def __init__(self, endpoint: str, tls: ssl.SSLContext | None) -> None:
         host = urlsplit(endpoint).netloc
         self._http = http.client.HTTPSConnection(host, context=tls) if tls else http.client.HTTPConnection(host)
+        vars(self._http)["_create_connection"] = connect  # http.client's own gives each address the whole time
         self._used = float("-inf")
 
     def idle_for(self) -> float:
