@@ -156,7 +156,7 @@ def check(bucket: Bucket, agents: dict[str, Agent]) -> None:
         assert all(set(restored) <= last for restored in agent.restored)
 
 
-@pytest.mark.parametrize("lose", [None, *(pytest.param(number, marks=pytest.mark.slow) for number in range(1, 13))])
+@pytest.mark.parametrize("lose", [None, *(pytest.param(number, marks=pytest.mark.slow) for number in (1, 3, 5, 8, 11))])
 def test_two_agents_never_both_advance_a_run_in_any_order_of_events(
     lose: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
