@@ -19,7 +19,7 @@ import structlog
 from spot_training.protocol.messages import Phase, SaveAnswer, SaveReason, Staged
 
 from agent.checkpoint.line import RunComplete, Superseded
-from agent.config.causes import Cause
+from agent.config.causes import FAILURES, Cause
 from agent.store import StoreError
 from agent.telemetry.ledger import Incident, Resume, utc_now
 from agent.trainer.folder import FolderLink
@@ -350,17 +350,14 @@ class Attempt:
         """What was trained and is not safe, as far as it is known: in steps where the trainer counts them, and in
         seconds of its work until `until`."""
         saver = self.host.saver
-        safe = (
-            max(saver.staged_step, saver.committed_step)
-            if incident.kind in ("crash", "out_of_memory", "hang")
-            else (saver.committed_step)
-        )
+        outlives = incident.kind in FAILURES  # what is staged outlives its trainer, not its VM
+        safe = max(saver.staged_step, saver.committed_step) if outlives else saver.committed_step
         known = saver.line_known
-        if self.host.run.workload.kind != "command":
-            incident.step_reached = self.progress.step
-            incident.step_committed = safe if known else None
-            if incident.step_reached is not None and incident.step_committed is not None:
-                incident.step_committed = min(incident.step_committed, incident.step_reached)
+        incident.step_committed = safe if known else None
+        if self.host.run.workload.kind != "command":  # there it is the number of the save: its steps nobody counts
+            reached = incident.step_reached = self.progress.step
+            if known and reached is not None:
+                incident.step_committed = min(safe, reached)
         if not known:
             return
         at = self.progress.passed(safe)
