@@ -19,7 +19,7 @@ _known: dict[tuple[str, int], tuple[float, _Found]] = {}
 
 
 def connect(address: tuple[str, int], timeout: float, source: tuple[str, int] | None = None) -> socket.socket:
-    """As `socket.create_connection`, but `timeout` (seconds) is for all of it. Raises OSError, TimeoutError included."""
+    """As `socket.create_connection`; `timeout` (seconds) is for all of it. Raises OSError, and so TimeoutError."""
     end = time.monotonic() + timeout
     addresses = resolve(*address, timeout=timeout)
     problem: OSError = OSError(f"{address[0]} has no address")
