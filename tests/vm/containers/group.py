@@ -78,7 +78,7 @@ class Group:
     def of_program(cls, cloud: Cloud, folder: Path, *, steps: int = 600, **changes: Any) -> Self:
         """A run of any program (tests/promises/program.py): it counts in steps of 50 ms and knows nothing of us."""
         values: dict[str, Any] = {"steps": steps, "every": "auto", "keep": 2} | changes
-        command = ["/usr/bin/python3", "/opt/spot-tests/tests/kernel/program.py", FOLDER, str(steps)]
+        command = ["/usr/bin/python3", "/opt/spot-tests/tests/promises/program.py", FOLDER, str(steps)]
         workload = {"kind": "command", "command": command, "checkpoint_dir": FOLDER}
         return cls(cloud, folder, _run_file(cloud.new_run(), **values, workload=workload))
 
