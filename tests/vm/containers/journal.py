@@ -86,17 +86,18 @@ class Journal:
             return [line for line in self.lines if line.event == event and line.at >= since and where(line)]
 
     def wait(
-        self, event: str, *, timeout: float, since: float = 0.0, where: Callable[[Line], bool] = lambda _: True
+        self, *events: str, timeout: float, since: float = 0.0, where: Callable[[Line], bool] = lambda _: True
     ) -> Line:
-        """The first line `event` written after `since` that fits `where`. Raises VmError after `timeout` seconds."""
+        """The first line of one of `events`, written after `since`, that fits `where`. Raises VmError after `timeout`
+        seconds."""
         deadline = time.monotonic() + timeout
         with self._changed:
             while True:
                 for line in self.lines:
-                    if line.event == event and line.at >= since and where(line):
+                    if line.event in events and line.at >= since and where(line):
                         return line
                 if not self._changed.wait(deadline - time.monotonic()) and time.monotonic() > deadline:
-                    raise VmError(f"no {event!r} within {timeout:.0f} s\n{self.tail()}")
+                    raise VmError(f"no {' or '.join(events)} within {timeout:.0f} s\n{self.tail()}")
 
     def tail(self, count: int = 25) -> str:
         """The last lines, as a person wants them."""

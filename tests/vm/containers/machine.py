@@ -213,9 +213,9 @@ class Vm:
         return pid
 
     def wait(
-        self, event: str, *, timeout: float = 60.0, since: float = 0.0, where: Callable[[Line], bool] = lambda _: True
+        self, *events: str, timeout: float = 60.0, since: float = 0.0, where: Callable[[Line], bool] = lambda _: True
     ) -> Line:
-        return self.journal.wait(event, timeout=timeout, since=since, where=where)
+        return self.journal.wait(*events, timeout=timeout, since=since, where=where)
 
     def health(self, path: str = "/healthz") -> tuple[int, str]:
         """What the group's health check gets: status (0: no answer) and text."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from agent.checkpoint.line import Line
 from tests.vm.containers.group import AGENT_DROP_IN, Group
 
 pytestmark = [pytest.mark.slow, pytest.mark.containers, pytest.mark.timeout(240, func_only=True)]
@@ -37,7 +38,13 @@ def test_an_older_vm_that_still_runs_advances_nothing_once_the_newer_one_does(
     group.toy()
     group.boot()
     assert group.finish() == reference
-    assert "newer attempt" in old.wait("gave_up", timeout=90).error
+    ended = old.wait("gave_up", "complete", timeout=90)  # by when it looks: superseded, or finished by the other
+    assert "newer attempt" in ended.error if ended.event == "gave_up" else "another VM" in ended.fields["WHY"]
+    entries = sorted(Line(group.store).entries(timeout=10.0), key=lambda entry: entry.sequence)
+    taken_over = next(index for index, entry in enumerate(entries) if entry.attempt == 2)
+    assert entries[taken_over].kind == "claim"
+    assert {entry.attempt for entry in entries[taken_over:]} == {2}
+    assert entries[-1].kind == "done"
 
 
 @pytest.mark.parametrize("hours", [-2, 2])
