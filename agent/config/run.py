@@ -10,7 +10,7 @@ from agent.config.cloud import Cloud
 from agent.config.learning import Data, Model, Training
 from agent.config.machine import Machine
 from agent.config.refusal import Many, Refusal, Section
-from agent.config.sections import Checkpoint, PriceCap, Stage, Supervision, Tracking, Workload
+from agent.config.sections import ON_THEIR_OWN, Checkpoint, PriceCap, Stage, Supervision, Tracking, Workload
 
 _OF_THE_TYPE: dict[str, Any] = {"accelerators": None, "alternatives": []}
 """Keys of a machine that say nothing of a machine of another type."""
@@ -26,10 +26,10 @@ class RunConfig(Section):
     """The program that trains."""
 
     model: Model | None = None
-    """The model that is trained. Default: null (required but for kind `command`)."""
+    """The model that is trained. Default: null (required but for kinds `script` and `command`)."""
 
     data: Data | None = None
-    """The text that it is trained on. Default: null (required but for kind `command`)."""
+    """The text that it is trained on. Default: null (required but for kinds `script` and `command`)."""
 
     training: Training = Field(default_factory=Training)
     """The optimizer's side of the run."""
@@ -75,18 +75,21 @@ class RunConfig(Section):
         return tuple(RunConfig.model_validate(point.changed(data)) for point in self.ablations.points())
 
     def refusals(self) -> Iterator[Refusal]:
-        if self.workload.kind == "command":
-            yield from self._refused_for_a_command()
+        if self.workload.kind in ON_THEIR_OWN:
+            yield from self._refused_for_a_program()
         else:
             yield from self._refused_for_a_trainer()
         yield from self._refused_cadences()
         yield from self._refused_stages()
         yield from self._refused_ablations()
 
-    def _refused_for_a_command(self) -> Iterator[Refusal]:
+    def _refused_for_a_program(self) -> Iterator[Refusal]:
+        kind = self.workload.kind
         for key in ("model", "data", "training", "stages"):
             if key in self.model_fields_set and getattr(self, key):
-                yield Refusal((key,), "kind command does not use it: the program is on its own", f"leave out {key}")
+                yield Refusal((key,), f"kind {kind} does not use it: the program is on its own", f"leave out {key}")
+        if kind == "script":  # its session counts steps
+            return
         for key in ("every", "milestone_every"):
             cadence = getattr(self.checkpoint, key)
             if cadence is not None and cadence.steps is not None:
@@ -123,7 +126,7 @@ class RunConfig(Section):
 
     def _refused_cadences(self) -> Iterator[Refusal]:
         every, limit = self.checkpoint.every, self.machine.max_run_duration
-        if every.steps is not None and self.workload.kind != "command" and every.steps > self.training.max_steps:
+        if every.steps is not None and self.workload.kind not in ON_THEIR_OWN and every.steps > self.training.max_steps:
             yield Refusal(
                 ("checkpoint", "every"),
                 f"a run of {self.training.max_steps} steps never gets to its first checkpoint",
@@ -140,7 +143,7 @@ class RunConfig(Section):
         if not self.stages:
             return
         total = sum(stage.steps for stage in self.stages)
-        if total != self.training.max_steps and self.workload.kind != "command":
+        if total != self.training.max_steps and self.workload.kind not in ON_THEIR_OWN:
             yield Refusal(
                 ("training", "max_steps") if "max_steps" in self.training.model_fields_set else ("stages",),
                 f"the stages have {total} steps together, training.max_steps is {self.training.max_steps}",

@@ -14,16 +14,20 @@ from agent.config.units import CadenceText, Seconds, Steps, written
 
 Name = Annotated[str, Field(min_length=1)]
 LONGEST_GRACE = 20.0
+ON_THEIR_OWN = ("script", "command")
+"""Kinds whose program is the user's: it takes nothing but its own command from the run file."""
 
 
 class Workload(Section):
     """The program that trains."""
 
-    kind: Literal["llm", "vlm", "arr-coc", "command"] = "llm"
-    """`llm`, `vlm` and `arr-coc` are this project's own trainers, `command` is any program. Default: llm."""
+    kind: Literal["llm", "vlm", "arr-coc", "script", "command"] = "llm"
+    """`llm`, `vlm` and `arr-coc` are this project's own trainers, `script` is your own program with a session
+    (`spot_training`) in it, `command` any program that saves to a folder by itself. Default: llm."""
 
     command: Many[Name] = ()
-    """kind `command`: the program and its arguments. Default: [] (required for `command`)."""
+    """kinds `script` and `command`: the program and its arguments. A script starts in the run file's folder, and its
+    `python` is the one that runs the agent. Default: [] (required for both)."""
 
     notice_signal: Literal["SIGUSR1", "SIGUSR2", "SIGTERM", "SIGINT", "SIGHUP"] = "SIGUSR1"
     """kind `command`: the signal that tells the program to save. Default: SIGUSR1."""
@@ -35,19 +39,20 @@ class Workload(Section):
     """Environment variables for the trainer. Default: {}."""
 
     def refusals(self) -> Iterator[Refusal]:
-        if self.kind == "command":
-            if not self.command:
-                yield Refusal(("kind",), "kind command needs a command", "add command: [python, train.py]")
-            if self.checkpoint_dir is None:
-                yield Refusal(
-                    ("kind",),
-                    "kind command needs the folder that the program saves to",
-                    "add checkpoint_dir: FOLDER",
-                )
-        else:
-            for key in ("command", "notice_signal", "checkpoint_dir"):
-                if key in self.model_fields_set:
-                    yield Refusal((key,), f"kind {self.kind} does not use it", "leave it out, or write kind: command")
+        if self.kind in ON_THEIR_OWN and not self.command:
+            yield Refusal(("kind",), f"kind {self.kind} needs a command", "add command: [python, train.py]")
+        if self.kind == "command" and self.checkpoint_dir is None:
+            yield Refusal(
+                ("kind",), "kind command needs the folder that the program saves to", "add checkpoint_dir: FOLDER"
+            )
+        for key, kinds in (
+            ("command", ON_THEIR_OWN),
+            ("notice_signal", ("command",)),
+            ("checkpoint_dir", ("command",)),
+        ):
+            if key in self.model_fields_set and self.kind not in kinds:
+                fix = f"leave it out, or write kind: {' or '.join(kinds)}"
+                yield Refusal((key,), f"kind {self.kind} does not use it", fix)
         for variable in self.env:
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
                 yield Refusal(("env",), f"{variable!r} can't be an environment variable", "use letters, digits and '_'")

@@ -24,7 +24,7 @@ from agent.store import StoreError
 from agent.telemetry.ledger import Incident, Resume, utc_now
 from agent.trainer.folder import FolderLink
 from agent.trainer.host import SOCKET, Host
-from agent.trainer.launch import claim, fetch_state, learn_line
+from agent.trainer.launch import claim, fetch_state, learn_line, trainer_folder
 from agent.trainer.link import Link
 from agent.trainer.output import Output
 from agent.trainer.periodic import PeriodicSaves
@@ -102,7 +102,8 @@ class Attempt:
                 "SPOT_RUN_FILE": str(host.run_file),
                 "SPOT_RUN_ID": host.run.run_id,
             }
-            process = Trainer.hold(env=env, cwd=Path.cwd(), log_file=host.log_file)
+            cwd = trainer_folder(host.run, host.run_file)
+            process = Trainer.hold(env=env, cwd=cwd, log_file=host.log_file)
             try:
                 if host.unit:
                     await move_to_scope(process.pid, attempt=resume.attempt, unit=host.unit)

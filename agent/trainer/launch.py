@@ -87,7 +87,15 @@ async def fetch_state(saver: Saver, resume: Resume, *, passed_over: Collection[s
 
 def trainer_command(run: RunConfig, run_file: Path) -> list[str]:
     """The command line that trains `run`."""
-    if run.workload.kind == "command":
-        return list(run.workload.command)
+    kind, command = run.workload.kind, list(run.workload.command)
+    if kind == "script" and command[0] in ("python", "python3"):
+        return [sys.executable, *command[1:]]
+    if kind in ("script", "command"):
+        return command
     module = {"llm": "workloads.llm.train", "vlm": "workloads.vlm.train", "arr-coc": "workloads.arr_coc.train"}
-    return [sys.executable, "-P", "-m", module[run.workload.kind], str(run_file)]
+    return [sys.executable, "-P", "-m", module[kind], str(run_file)]
+
+
+def trainer_folder(run: RunConfig, run_file: Path) -> Path:
+    """The folder that the trainer starts in."""
+    return run_file.absolute().parent if run.workload.kind == "script" else Path.cwd()

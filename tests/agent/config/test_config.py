@@ -74,6 +74,15 @@ def test_any_program_needs_neither_model_nor_data(tmp_path: Path) -> None:
     assert run.workload.checkpoint_dir == tmp_path / "saves"
 
 
+def test_a_script_counts_its_steps_and_needs_neither_model_nor_data(tmp_path: Path) -> None:
+    run = load(
+        tmp_path,
+        "run_id: mine\nworkload: {kind: script, command: [python, train.py]}\n"
+        "checkpoint: {bucket: gs://runs, every: 5000 steps, milestone_every: 10000 steps}\n",
+    )
+    assert (run.workload.command, run.checkpoint.every) == (("python", "train.py"), Cadence(steps=5000))
+
+
 def test_relative_folders_start_at_the_run_file(tmp_path: Path) -> None:
     text = "run_id: r\nmodel: {name: ./model}\ndata: {source: books}\ncheckpoint: {bucket: gs://runs}\n"
     run = load(tmp_path, text)
