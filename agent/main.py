@@ -40,7 +40,8 @@ from agent.vm.group import GROUP, finish
 
 log = structlog.get_logger()
 
-_LEARN_EVERY_S = 2.0
+_LEARN_FIRST_S = 1.0  # the run does not wait longer to begin: its notices and its end are learned as well later
+_LEARN_EVERY_S = 0.5
 NOTICE_ATTRIBUTE = "spot-notice"  # custom metadata: how long before ACPI G2 this VM's template lets it know
 
 
@@ -61,19 +62,21 @@ async def supervise(
         warning_s = run.machine.notice
         vm = os.environ.get("SPOT_LOCAL_VM") or socket.gethostname()
         client: MetadataClient | None = None
+        machine: Machine | None = None
         sender: CloudLog | None = None
+        ears: list[asyncio.Task[None]] = []
         replaceable = False
         if await is_on_gce():
             client = await stack.enter_async_context(MetadataClient())
-            watching = asyncio.create_task(watch_metadata(client, notices))
-            stack.callback(watching.cancel)
+            ears.append(asyncio.create_task(watch_metadata(client, notices)))
+            stack.callback(ears[0].cancel)
             is_preempted = partial(ask_preempted, client)
+            sender = await stack.enter_async_context(cloud_log(client))
             try:
-                machine = await client.machine()
+                machine = await client.machine(timeout=_LEARN_FIRST_S)
             except MetadataError as error:
                 log.warning("machine_unknown", reason=str(error))
             else:
-                sender = await stack.enter_async_context(cloud_log(client, machine))
                 vm, replaceable, warning_s = machine.name, GROUP in machine.attributes, warning_of(machine, warning_s)
         try:
             boot = claimant(state_dir)
@@ -93,9 +96,11 @@ async def supervise(
             Ledger(store, run.run_id, vm, boot),
             time.monotonic,
         )
-        daemon = Daemon(host, notices, warning_s=warning_s, is_preempted=is_preempted, replaceable=replaceable)
-        if client and not sender:  # a metadata server that is away at boot costs nothing for good
-            learning = asyncio.create_task(learn_machine(client, daemon, stack))
+        daemon = Daemon(
+            host, notices, warning_s=warning_s, is_preempted=is_preempted, replaceable=replaceable, ears=ears
+        )
+        if client and not machine:  # a metadata server that is away at boot costs nothing for good
+            learning = asyncio.create_task(learn_machine(client, daemon))
             stack.callback(learning.cancel)
         stack.enter_context(handover_on_hangup(daemon, sender))
         log.info("agent_started", run_id=run.run_id, vm=vm, bucket=store.url, pid=os.getpid(), health_port=port)
@@ -128,17 +133,16 @@ def warning_of(machine: Machine, otherwise: float) -> float:
         return otherwise
 
 
-async def learn_machine(client: MetadataClient, daemon: Daemon, stack: contextlib.AsyncExitStack) -> None:
+async def learn_machine(client: MetadataClient, daemon: Daemon) -> None:
     """Which VM this is, asked until the metadata server answers, and all that follows from it."""
     while True:
-        await asyncio.sleep(_LEARN_EVERY_S)
         with contextlib.suppress(MetadataError):
             machine = await client.machine()
             break
+        await asyncio.sleep(_LEARN_EVERY_S)
     daemon.host.ledger.vm = machine.name
     daemon.replaceable = GROUP in machine.attributes
     daemon.warning_s = warning_of(machine, daemon.warning_s)
-    await stack.enter_async_context(cloud_log(client, machine))
     log.info("machine_known", vm=machine.name, notice_s=daemon.warning_s)
 
 

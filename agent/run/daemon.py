@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -65,7 +65,8 @@ class Daemon:
     """Supervises `host.run` on this VM.
 
     `warning_s`: how long before the machine shuts down a preemption is told. `is_preempted` asks whether this VM is.
-    `replaceable`: a group makes another VM where this one goes. `cause`: how the work on this VM ended.
+    `replaceable`: a group makes another VM where this one goes. `ears`: who else must listen, or systemd's watchdog is
+    not fed. `cause`: how the work on this VM ended.
     """
 
     def __init__(
@@ -76,12 +77,14 @@ class Daemon:
         warning_s: float = 0.0,
         is_preempted: Callable[[], Awaitable[bool]] | None = None,
         replaceable: bool = False,
+        ears: Sequence[asyncio.Task[None]] = (),
     ) -> None:
         self.host = host
         self.notices = notices
         self.warning_s = warning_s
         self.is_preempted = is_preempted
         self.replaceable = replaceable
+        self.ears = ears
         self.attempt: Attempt | None = None
         self.window: Window | None = None
         self.opened = asyncio.Event()
@@ -98,7 +101,7 @@ class Daemon:
             self.attempt = Attempt.adopt(self.host, record)
         reception = Reception(lambda: self.attempt, self._drill)
         stop_listening = await listen(self.host.state_dir / SOCKET, reception.receive)
-        watchers = [self.spawn(self._watch_notices()), self.spawn(self._keep_warm())]
+        watchers = [*self.ears, self.spawn(self._watch_notices()), self.spawn(self._keep_warm())]
         self.spawn(report(lambda: not any(watcher.done() for watcher in watchers), self.status))
         notify(ready=1)
         try:

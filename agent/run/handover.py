@@ -25,6 +25,7 @@ log = structlog.get_logger()
 
 EXIT_HANDED_OVER = 75  # RestartForceExitStatus= in systemd/spot-agent.service
 _SETTLE_S = 60.0
+_LAST_WORDS_S = 5.0
 
 
 @contextlib.contextmanager
@@ -53,7 +54,7 @@ async def hand_over(daemon: Daemon, sender: CloudLog | None) -> None:
     )
     await daemon.host.saver.settle(timeout=_SETTLE_S)
     if sender:
-        await sender.send_last()
+        await sender.send_last(_LAST_WORDS_S)
     if not daemon.window:
         notify(status="handed over")
         os._exit(EXIT_HANDED_OVER)

@@ -22,12 +22,13 @@ import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import httpx2
 import structlog
 
-from agent.notices.metadata import Machine, MetadataClient, MetadataError, access_token
+from agent.notices.metadata import MetadataClient, MetadataError, access_token
 from agent.telemetry import journal
 
 log = structlog.get_logger()
@@ -41,6 +42,7 @@ _EVERY_S = 1.0
 _LONGEST_PAUSE_S = 60.0
 _REQUEST_S = 10.0
 _CLOSING_S = 1.0
+_AGAIN_S = 0.1
 _MOST_QUEUED = 10_000
 _MOST_WAITING = 4_000_000  # characters in a queue, of which there are two: the agent is to stay small
 _MOST_AT_ONCE = 500
@@ -89,24 +91,23 @@ class _Queue:
 
 
 class CloudLog:
-    """Records of one VM. `resource` says which: project_id, zone and instance_id. `ask` reads the metadata server."""
+    """Records of one VM. `resource` finds out which, once there is something to send: project_id, zone, instance_id;
+    until it knows, records wait. `ask` reads the metadata server."""
 
     def __init__(
         self,
         ask: Callable[[str], Awaitable[str | None]],
         *,
-        resource: Mapping[str, str],
+        resource: Callable[[], Awaitable[Mapping[str, str]]],
         base: str,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._ask, self._sleep, self._now = ask, sleep, now
         self._url = f"{base.rstrip('/')}/v2/entries:write"
-        self._common = {
-            "logName": f"projects/{resource['project_id']}/logs/{LOG_NAME}",
-            "resource": {"type": "gce_instance", "labels": dict(resource)},
-            "partialSuccess": True,
-        }
+        self._resource = resource
+        self._common: dict[str, Any] | None = None
+        self._running: asyncio.Task[None] | None = None
         self._http = httpx2.AsyncClient(timeout=_REQUEST_S, verify=base.startswith("https:"))
         self._own, self._output = _Queue(), _Queue()  # a trainer's flood pushes out nothing that the agent says
         self._lock = threading.Lock()
@@ -129,8 +130,11 @@ class CloudLog:
                 }
             )
 
-    async def run(self) -> None:
-        """Send what comes, for ever."""
+    def start(self) -> None:
+        """Send what comes, from now on, until `close`."""
+        self._running = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
         pause, away_since = _EVERY_S, None
         while True:
             await self._sleep(pause)
@@ -160,15 +164,29 @@ class CloudLog:
                                 (self._output if trainers else self._own).put_back(entry)
                     raise
 
-    async def send_last(self) -> None:
-        """Send what is left, if that can be done in a second: the process ends next."""
-        with contextlib.suppress(TimeoutError, CloudLogError):
-            await asyncio.wait_for(self.flush(), _CLOSING_S)
+    async def send_last(self, timeout: float) -> None:
+        """Send what is left, if that can be done in `timeout` seconds: the process may end next."""
+        await self._finish(timeout)
+        self.start()
 
     async def close(self) -> None:
         """Send what is left, and hang up."""
-        await self.send_last()
+        await self._finish(_CLOSING_S)
         await self._http.aclose()
+
+    async def _finish(self, timeout: float) -> None:
+        """Send what is left, asked again until `timeout` seconds are over."""
+        if self._running:  # it may be pausing, or in a request that hangs: what it has not sent is queued again
+            self._running.cancel()
+            await asyncio.wait({self._running})
+            self._running = None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while True:
+                    try:
+                        return await self.flush()
+                    except CloudLogError:
+                        await self._sleep(_AGAIN_S)
 
     def _take(self) -> list[dict[str, Any]]:
         """The oldest entries, as many as fit into a request."""
@@ -187,12 +205,19 @@ class CloudLog:
 
     async def _write(self, entries: list[dict[str, Any]]) -> None:
         try:
+            if self._common is None:
+                labels = dict(await self._resource())
+                self._common = {
+                    "logName": f"projects/{labels['project_id']}/logs/{LOG_NAME}",
+                    "resource": {"type": "gce_instance", "labels": labels},
+                    "partialSuccess": True,
+                }
             token = await access_token(self._ask)
             answer = await self._http.post(
                 self._url, json=self._common | {"entries": entries}, headers={"Authorization": f"Bearer {token}"}
             )
         except MetadataError as error:
-            raise CloudLogError(f"no access token from the metadata server: {error}") from error
+            raise CloudLogError(f"no identity or no token from the metadata server ({error})") from error
         except httpx2.HTTPError as error:
             raise CloudLogError(f"{self._url}: {type(error).__name__}") from None
         if answer.status_code != 200:
@@ -209,26 +234,24 @@ def address() -> str | None:
     return None if os.environ.get("GCE_METADATA_HOST") else LOGGING
 
 
+async def this_vm(metadata: MetadataClient) -> Mapping[str, str]:
+    """What Cloud Logging calls this VM. Raises MetadataError."""
+    machine, project = await metadata.machine(), await metadata.get("project/project-id")
+    return {"project_id": project or "", "zone": machine.zone, "instance_id": machine.instance_id}
+
+
 @contextlib.asynccontextmanager
-async def cloud_log(metadata: MetadataClient, machine: Machine) -> AsyncIterator[CloudLog | None]:
-    """All that is logged inside the block goes to Cloud Logging as well, where there is one: else it is None."""
+async def cloud_log(metadata: MetadataClient) -> AsyncIterator[CloudLog | None]:
+    """All that is logged inside the block goes to Cloud Logging as well, where there is one: else it is None. What is
+    said while the metadata server is away is sent once it answers."""
     base = address()
     if base is None:
         yield None
         return
-    try:
-        project = await metadata.get("project/project-id")
-    except MetadataError as error:
-        log.warning("cloud_log_away", reason=f"the metadata server does not say which project this is: {error}")
-        yield None
-        return
-    resource = {"project_id": project or "", "zone": machine.zone, "instance_id": machine.instance_id}
-    sender = CloudLog(metadata.get, resource=resource, base=base)
+    sender = CloudLog(metadata.get, resource=partial(this_vm, metadata), base=base)
     with journal.also(sender.add):
-        sending = asyncio.create_task(sender.run())
+        sender.start()
         try:
             yield sender
         finally:
-            sending.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
             await sender.close()

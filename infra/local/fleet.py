@@ -40,7 +40,7 @@ class Fleet:
 
     # --- life and death of a VM ---
 
-    def boot(self, name: str = "", attributes: Mapping[str, str] | None = None) -> Vm:
+    def boot(self, name: str = "", attributes: Mapping[str, str] | None = None, *, metadata_away_s: float = 0.0) -> Vm:
         """Start a VM with an empty disk, under the fleet's name and with its attributes where none are given."""
         name, boot = name or self.name, len(self.vms) + 1
         vm = Vm.start(
@@ -52,6 +52,7 @@ class Fleet:
             attributes=dict(self.attributes if attributes is None else attributes),
             tell=self._note,
             mint=self.mint,
+            metadata_away_s=metadata_away_s,
         )
         self.vms.append(vm)
         return vm

@@ -74,10 +74,14 @@ class Vm:
         attributes: Mapping[str, str],
         tell: Callable[[Event], None],
         mint: MintToken = random_token,
+        metadata_away_s: float = 0.0,
     ) -> Vm:
-        """Switch it on: `disk` is made, `env` is what the image adds to this process's environment."""
+        """Switch it on: `disk` is made, `env` is what the image adds to this process's environment; its metadata server
+        answers after `metadata_away_s` seconds."""
         disk.mkdir(parents=True)
-        metadata = MetadataServer(name=name, attributes=attributes, mint=mint).start()
+        metadata = MetadataServer(name=name, attributes=attributes, mint=mint)
+        metadata.fail_for(metadata_away_s)
+        metadata.start()
         own = {
             "GCE_METADATA_HOST": metadata.host,
             "SPOT_STATE_DIR": str(disk),

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -19,7 +20,7 @@ import structlog
 from agent.notices.metadata import MetadataClient
 from agent.telemetry import cloud_log as module
 from agent.telemetry import journal
-from agent.telemetry.cloud_log import CloudLog, CloudLogError, cloud_log
+from agent.telemetry.cloud_log import CloudLog, CloudLogError, cloud_log, this_vm
 from infra.local.cloud_logging import LARGEST_ENTRY, CloudLogging
 from infra.local.metadata import MetadataServer
 
@@ -37,7 +38,7 @@ class Cloud:
         """Do `act` while what is logged is sent; returns the entries that Cloud Logging then has."""
 
         async def scenario() -> None:
-            async with MetadataClient(self.metadata.host) as client, cloud_log(client, await client.machine()):
+            async with MetadataClient(self.metadata.host) as client, cloud_log(client):
                 await act()
 
         asyncio.run(scenario())
@@ -235,10 +236,10 @@ def test_what_was_told_before_the_process_is_to_end_is_there_at_once(
     monkeypatch.setattr(module, "_EVERY_S", 3600.0)
 
     async def scenario() -> None:
-        async with MetadataClient(cloud.metadata.host) as client, cloud_log(client, await client.machine()) as sender:
+        async with MetadataClient(cloud.metadata.host) as client, cloud_log(client) as sender:
             assert sender is not None
             log.info("handover", step=7)
-            await sender.send_last()
+            await sender.send_last(PATIENCE_S)
             assert events(cloud.logging.entries) == ["handover"]
 
     asyncio.run(scenario())
@@ -250,13 +251,64 @@ def test_a_service_that_hangs_keeps_nobody_at_the_end(cloud: Cloud, monkeypatch:
     async def scenario() -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             base = f"http://127.0.0.1:{silent.getsockname()[1]}"
-            labels = {"project_id": "p", "zone": "z", "instance_id": "1"}
             async with MetadataClient(cloud.metadata.host) as client:
-                sender = CloudLog(client.get, resource=labels, base=base)
+                sender = CloudLog(client.get, resource=partial(this_vm, client), base=base)
                 sender.add({"event": "window_used"})
                 await asyncio.wait_for(sender.close(), PATIENCE_S)
 
     asyncio.run(scenario())
+
+
+def test_what_is_told_last_is_tried_again_until_its_deadline(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_EVERY_S", 3600.0)
+    cloud.logging.fail_next(HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.BAD_GATEWAY)
+
+    async def act() -> None:
+        log.info("handover", step=7)
+
+    assert "handover" in events(cloud.inside(act))
+
+
+def test_a_request_that_hangs_does_not_keep_back_what_is_told_last(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And who stays after all, because a notice has come meanwhile, goes on telling."""
+
+    async def scenario() -> None:
+        async with MetadataClient(cloud.metadata.host) as client, cloud_log(client) as sender:
+            assert sender is not None
+            token, asked = client.get, asyncio.Event()
+
+            async def hang(path: str) -> str | None:
+                monkeypatch.setattr(sender, "_ask", token)
+                asked.set()
+                await asyncio.sleep(3600.0)
+                return ""
+
+            monkeypatch.setattr(sender, "_ask", hang)
+            log.info("notice", source="drill")
+            await asyncio.wait_for(asked.wait(), PATIENCE_S)
+            log.info("handover", step=7)
+            await sender.send_last(PATIENCE_S)
+            assert events(cloud.logging.entries) == ["notice", "handover"]
+            log.info("window", step=7)
+            await asyncio.to_thread(cloud.told, "window")
+
+    asyncio.run(scenario())
+
+
+def test_what_is_said_while_the_metadata_server_is_away_is_sent_once_it_answers(cloud: Cloud) -> None:
+    cloud.metadata.fail_for(3600.0)
+
+    async def act() -> None:
+        log.info("agent_started", vm="vm-1")
+        assert await asyncio.to_thread(cloud.metadata.wait_for, lambda server: server.counts[503] > 0, PATIENCE_S)
+        cloud.metadata.fail_for(0.0)
+        await asyncio.to_thread(cloud.told, "agent_started")
+
+    first, *_ = cloud.inside(act)
+    assert first["jsonPayload"]["EVENT"] == "agent_started"
+    assert first["resource"]["labels"]["instance_id"].isdigit()
 
 
 def test_a_metadata_server_without_a_token_is_an_error_that_says_so(cloud: Cloud) -> None:
@@ -264,11 +316,11 @@ def test_a_metadata_server_without_a_token_is_an_error_that_says_so(cloud: Cloud
         async def nothing(_path: str) -> str:
             return "[]"
 
-        labels = {"project_id": "p", "zone": "z", "instance_id": "1"}
-        sender = CloudLog(nothing, resource=labels, base=cloud.logging.url)
-        sender.add({"event": "window_used"})
-        with pytest.raises(CloudLogError, match="no access token"):
-            await sender.flush()
-        await sender.close()
+        async with MetadataClient(cloud.metadata.host) as client:
+            sender = CloudLog(nothing, resource=partial(this_vm, client), base=cloud.logging.url)
+            sender.add({"event": "window_used"})
+            with pytest.raises(CloudLogError, match="no token"):
+                await sender.flush()
+            await sender.close()
 
     asyncio.run(scenario())
