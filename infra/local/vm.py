@@ -26,6 +26,7 @@ from infra.local.metadata import MetadataServer, MintToken, random_token
 MARK = "SPOT_LOCAL_VM"
 _KILL_TIMEOUT_S = 10.0
 _HEALTH_S = 2.0
+_JOURNAL_S = 5.0
 
 
 class VmError(Exception):
@@ -58,7 +59,10 @@ class Vm:
     tell: Callable[[Event], None]
     process: subprocess.Popen[bytes] = field(init=False)
     started: float = field(init=False)
+    _reader: threading.Thread = field(init=False)
     notice_at: float | None = None
+    button_at: float | None = None
+    went_by_itself: bool = False
     off_at: float | None = None
     health_port: int = 0
 
@@ -95,7 +99,8 @@ class Vm:
 
     def restart_agent(self) -> None:
         """What systemd does about an agent that died: start it again."""
-        self.process.wait(_KILL_TIMEOUT_S)
+        if not self.wait_down(_KILL_TIMEOUT_S):
+            raise VmError(f"the agent on {self.mark} has not ended")
         self._start_agent()
 
     # --- power ---
@@ -109,12 +114,14 @@ class Vm:
     def press_power_button(self) -> float:
         """ACPI G2 soft-off: what the agent gets of it is SIGTERM. Returns the moment."""
         at = time.monotonic()
+        self.button_at = self.button_at or at
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGTERM)
         return at
 
     def cut_power(self) -> float:
         """ACPI G3: everything on the VM is gone at once. Returns the moment."""
+        self.went_by_itself = not self.is_running()
         for _ in range(3):  # a process may be born while we look
             processes = self.processes()
             for process in processes:
@@ -123,8 +130,7 @@ class Vm:
             if not processes:
                 break
         at = time.monotonic()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(_KILL_TIMEOUT_S)
+        self.wait_down(_KILL_TIMEOUT_S)
         self.metadata.close()
         self.off_at = self.off_at or at
         return at
@@ -134,11 +140,12 @@ class Vm:
         return self.process.poll() is None
 
     def wait_down(self, timeout: float) -> bool:
-        """Whether the agent has ended within `timeout` seconds."""
+        """Whether the agent has ended within `timeout` seconds; all that its journal said has been read by then."""
         try:
             self.process.wait(timeout)
         except subprocess.TimeoutExpired:
             return False
+        self._reader.join(_JOURNAL_S)
         return True
 
     # --- what is seen of it from outside ---
@@ -206,7 +213,8 @@ class Vm:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        threading.Thread(target=self._read_journal, args=(self.process,), daemon=True).start()
+        self._reader = threading.Thread(target=self._read_journal, args=(self.process,), daemon=True)
+        self._reader.start()
 
     def _read_journal(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None

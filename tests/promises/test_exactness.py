@@ -30,7 +30,7 @@ def test_a_notice_in_any_phase_of_a_step_loses_nothing(world: World, reference: 
 @SLOW
 @pytest.mark.parametrize("phase", ["forward", "update"])
 def test_a_killed_trainer_resumes_exactly(world: World, reference: dict[str, Any], phase: str) -> None:
-    with world.fleet(env={"TOY_PAUSE": f"{phase}:6:2"}) as fleet:
+    with world.fleet(env={"TOY_PAUSE": f"{phase}:6:20"}) as fleet:
         vm = fleet.boot()
         wait_for_file(fleet, vm.disk / f"in-{phase}-6")
         vm.trainer().send_signal(signal.SIGKILL)
@@ -41,11 +41,12 @@ def test_a_killed_trainer_resumes_exactly(world: World, reference: dict[str, Any
 
 @SLOW
 def test_a_power_cut_without_notice_resumes_from_the_last_commit(world: World, reference: dict[str, Any]) -> None:
-    with world.fleet(env={"TOY_PAUSE": "forward:6:5"}) as fleet:
+    with world.fleet(env={"TOY_PAUSE": "forward:6:20"}) as fleet:
         vm = fleet.boot()
         fleet.wait_event("committed", timeout=30)
         wait_for_file(fleet, vm.disk / "in-forward-6")
         fleet.cut_power()
+        fleet.env["TOY_PAUSE"] = ""
         fleet.recreate()
         assert fleet.wait_event("fetched", timeout=30).values["step"] == 4
         assert world.finish(fleet) == reference

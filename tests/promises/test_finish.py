@@ -80,7 +80,7 @@ def test_a_run_that_fails_on_a_second_vm_too_is_given_up_and_its_group_goes_to_z
 
 def test_a_preempted_vm_leaves_its_group_as_it_is(world: World, groups: Groups) -> None:
     groups.allow(OWN, NEXT)
-    with world.fleet(steps=500) as fleet:
+    with world.fleet(steps=2000, env={"TOY_STEP_S": "0.05"}) as fleet:
         groups.join(fleet)
         fleet.boot()
         fleet.wait_event("resumed", timeout=30.0)

@@ -11,7 +11,7 @@ import pytest
 
 from agent.checkpoint.bucket import Checkpoints
 from infra.local.bucket import RunRecords
-from tests.promises.world import World, incidents, wait_for_file
+from tests.promises.world import World, incidents, release, wait_for_file, wait_for_hello
 
 pytestmark = pytest.mark.slow
 
@@ -41,9 +41,9 @@ def test_a_long_notice_is_used_to_the_end_and_loses_nothing(world: World) -> Non
         used = fleet.wait_event("window_used", timeout=5).values
         (incident,) = incidents(fleet, world.store(fleet))
         assert incident["steps_lost"] == 0
-        assert incident["phases_s"].get("committed", 0.0) < 2.0, "the first save comes at once"
-        assert incident["phases_s"]["last_save_requested"] > 3.0, "training went on"
-        assert incident["phases_s"]["last_committed"] < 6.0, "and ended before the machine began to shut down"
+        assert incident["phases_s"]["save_requested"] < 1.0, "the first save comes at once"
+        assert 3.0 < incident["phases_s"]["last_save_requested"] < 6.0, "training went on, to before the power button"
+        assert incident["phases_s"]["last_committed"] < incident["window_s"]
         fleet.attributes.clear()
         fleet.recreate()
         assert fleet.wait_event("fetched", timeout=30).values["step"] == used["step_committed"]
@@ -77,7 +77,7 @@ def test_an_agent_that_is_killed_neither_stops_the_trainer_nor_loses_a_line(
 
 def test_an_agent_that_is_killed_while_draining_commits_the_snapshot_after_all(world: World) -> None:
     with world.fleet(env={"TOY_PAUSE": "forward:6:8"}) as fleet:
-        world.storage.fault("stall", action="create", name="part-", seconds=2.0)
+        world.storage.fault("stall", action="create", name="part-", seconds=10.0)
         vm = fleet.boot()
         wait_for_file(fleet, vm.disk / "in-forward-6")
         assert not any(event.name == "committed" for event in fleet.events)
@@ -101,10 +101,12 @@ def test_a_trainer_killed_while_its_snapshot_drains_does_not_lose_it(world: Worl
 def test_a_power_cut_at_any_point_of_the_commit_leaves_a_whole_checkpoint_or_none(
     world: World, reference: dict[str, Any], name: str
 ) -> None:
-    with world.fleet(env={"TOY_PAUSE": "forward:8:5"}) as fleet:
+    with world.fleet(env={"TOY_PAUSE": "forward:6:20,forward:8:20"}) as fleet:
         fleet.boot()
         fleet.wait_event("committed", timeout=30)
         world.storage.fault("stall", action="create", name=name, seconds=30.0, count=None)
+        wait_for_file(fleet, fleet.vm.disk / "in-forward-6")
+        release(fleet, "forward", 6)
         wait_for_file(fleet, fleet.vm.disk / "in-forward-8")
         time.sleep(0.3)  # the save of step 8 is on its way, and stuck
         fleet.cut_power()
@@ -172,12 +174,13 @@ def test_a_crash_loop_without_progress_stops_with_the_trainers_last_words(world:
 
 
 def test_an_older_vm_stops_when_a_newer_one_has_started_the_run(world: World, reference: dict[str, Any]) -> None:
-    with world.fleet(env={"TOY_PAUSE": "forward:6:10"}) as old, world.fleet() as new:
+    with world.fleet(env={"TOY_PAUSE": "forward:6:90"}) as old, world.fleet() as new:
         vm = old.boot()
         wait_for_file(old, vm.disk / "in-forward-6")
         new.command = old.command
         new.boot()
         assert new.wait_off(60.0) == 0
+        release(old, "forward", 6)
         assert old.wait_off(60.0) == 0, "and where that one has finished it, it is finished"
         assert "another VM" in old.wait_event("complete", timeout=1).values["why"]
         kinds = [incident["kind"] for incident in incidents(old, world.store(old))]
@@ -186,13 +189,14 @@ def test_an_older_vm_stops_when_a_newer_one_has_started_the_run(world: World, re
 
 
 def test_an_older_vm_stops_while_a_newer_one_trains_on(world: World) -> None:
-    pause = {"TOY_PAUSE": "forward:6:10"}
+    pause = {"TOY_PAUSE": "forward:6:90"}
     with world.fleet(env=pause) as old, world.fleet(env=pause) as new:
         vm = old.boot()
         wait_for_file(old, vm.disk / "in-forward-6")
         new.command = old.command
         new.boot()
         wait_for_file(new, new.vm.disk / "in-forward-6")
+        release(old, "forward", 6)
         assert old.wait_off(60.0) == 3
         assert "newer attempt" in old.wait_event("gave_up", timeout=1).values["error"]
         assert new.vm.is_running()
@@ -204,17 +208,18 @@ def test_a_finished_run_is_not_trained_again(world: World, reference: dict[str, 
         assert world.finish(fleet) == reference
         fleet.recreate()
         assert fleet.wait_off(30.0) == 0
-        assert fleet.events[-1].name == "complete"
+        assert fleet.wait_event("complete", timeout=1.0, since=fleet.vm.started).values["why"]
         resumes = [r for r in RunRecords(world.store(fleet)).records() if r["record"] == "resume"]
         assert len(resumes) == 1
 
 
 def test_an_operators_stop_saves_and_the_next_start_goes_on(world: World, reference: dict[str, Any]) -> None:
-    with world.fleet(env={"TOY_PAUSE": "forward:6:1"}) as fleet:
+    with world.fleet(env={"TOY_PAUSE": "forward:6:20"}) as fleet:
         vm = fleet.boot()
         wait_for_file(fleet, vm.disk / "in-forward-6")
         fleet.press_power_button()
         assert fleet.wait_off(30.0) == 0
+        fleet.env["TOY_PAUSE"] = ""
         fleet.recreate()
         assert fleet.wait_event("fetched", timeout=30).values["step"] == 6
         assert world.finish(fleet) == reference
@@ -227,26 +232,28 @@ def test_a_drill_saves_and_the_run_trains_on(world: World, reference: dict[str, 
 
     from infra.cli import app
 
-    with world.fleet(env={"TOY_PAUSE": "forward:6:2"}) as fleet:
+    with world.fleet(env={"TOY_PAUSE": "forward:6:60"}) as fleet:
         vm = fleet.boot()
         wait_for_file(fleet, vm.disk / "in-forward-6")
         result = CliRunner().invoke(app, ["drill", "--state-dir", str(vm.disk)])
         assert result.exit_code == 0, result.output
         assert "committed" in result.output
+        release(fleet, "forward", 6)
         assert world.finish(fleet) == reference
 
 
 def test_the_records_tell_what_an_independent_observer_saw(world: World) -> None:
-    with world.fleet(env={"TOY_PAUSE": "forward:6:1"}) as fleet:
+    with world.fleet(env={"TOY_PAUSE": "forward:6:20"}) as fleet:
         vm = fleet.boot()
         wait_for_file(fleet, vm.disk / "in-forward-6")
         fleet.preempt()
         (incident,) = incidents(fleet, world.store(fleet))
         noticed = vm.notice_at
         assert noticed is not None
-        assert 0 <= incident["at"] - noticed < 0.25
+        heard = fleet.wait_event("notice", timeout=1)
+        assert noticed <= incident["at"] <= heard.at
         committed = fleet.wait_event("committed", timeout=1, where=lambda values: values["reason"] == "emergency")
-        assert abs(incident["at"] + incident["phases_s"]["committed"] - committed.at) < 0.25
+        assert heard.at < incident["at"] + incident["phases_s"]["committed"] <= committed.at
         assert (incident["step_reached"], incident["step_committed"]) == (6, 6)
         assert json.loads((vm.disk / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 5
 
@@ -267,7 +274,7 @@ def test_an_agent_killed_before_its_trainer_had_its_state_gives_it_the_newest_ch
         fleet.recreate()
         fleet.wait_event("trainer_started", timeout=30.0, since=second)
         if moment == "while it waits for its state":
-            time.sleep(5.0)  # the toy has imported torch, and said hello
+            wait_for_hello(fleet)
         fleet.vm.process.send_signal(signal.SIGKILL)
         fleet.restart_agent()
         world.storage.clear()
@@ -298,7 +305,7 @@ def test_an_adopted_trainer_is_saved_by_time_and_healthy_like_any_other(world: W
 
 
 def test_one_403_on_one_part_does_not_cost_the_window(world: World, reference: dict[str, Any]) -> None:
-    with world.fleet(env={"TOY_PAUSE": "forward:6:3"}) as fleet:
+    with world.fleet(env={"TOY_PAUSE": "forward:6:20"}) as fleet:
         vm = fleet.boot()
         wait_for_file(fleet, vm.disk / "in-forward-6")
         for name in ("part-", "manifest.json", "line/"):

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from agent.store import Store, open_store
+from agent.trainer.host import SOCKET
 from infra.local.bucket import RunRecords
 from infra.local.fleet import Fleet
 from infra.local.storage.control import StorageControl
@@ -79,8 +81,22 @@ def incidents(fleet: Fleet, store: Store) -> list[dict[str, Any]]:
     return [record for record in RunRecords(store).records() if record["record"] == "incident"]
 
 
-def wait_for_file(fleet: Fleet, path: Path, timeout: float = 30.0) -> None:
+def release(fleet: Fleet, phase: str, step: int) -> None:
+    """Let the toy on the present VM go on from its pause."""
+    (fleet.vm.disk / f"in-{phase}-{step}").write_text("go on")
 
+
+def wait_for_hello(fleet: Fleet, timeout: float = 30.0) -> None:
+    """Until the trainer has connected: the kernel knows, whatever the agent says."""
+    deadline = time.monotonic() + timeout
+    agent = psutil.Process(fleet.vm.process.pid)
+    while sum(str(one.laddr).endswith(SOCKET) for one in agent.net_connections("unix")) < 2:
+        if time.monotonic() > deadline:
+            raise VmError(f"no trainer has said hello on {fleet.vm.mark}")
+        time.sleep(0.05)
+
+
+def wait_for_file(fleet: Fleet, path: Path, timeout: float = 30.0) -> None:
     deadline = time.monotonic() + timeout
     while not path.exists():
         if time.monotonic() > deadline or fleet.vm.process.poll() is not None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from agent.trainer.output import Output
+from agent.trainer.output import Output, last_lines
 from agent.trainer.process import Exit, Trainer, TrainerRecord
 
 PATIENCE_S = 20.0
@@ -186,7 +186,7 @@ def test_nothing_that_it_started_outlives_it(tmp_path: Path, end: str) -> None:
 
     async def scenario() -> None:
         last = "exit 0" if end == "exits" else "wait"
-        trainer = start(tmp_path, f"sh -c '{STUBBORN}' & echo $! >worker; sleep 0.05; {last}")
+        trainer = start(tmp_path, f"sh -c 'echo $$ >worker; {STUBBORN}' & sleep 0.05; {last}")
         await said(trainer, "up")
         worker = int((tmp_path / "worker").read_text())
         if end == "is stopped":
@@ -245,13 +245,17 @@ from agent.trainer.process import Trainer, TrainerRecord
 async def main():
     trainer = Trainer.hold(env=os.environ, cwd=pathlib.Path("/"), log_file=pathlib.Path({str(tmp_path / "log")!r}))
     TrainerRecord.of(trainer, 1).write(pathlib.Path({str(tmp_path / "trainer.json")!r}))
-    trainer.release(["sh", "-c", "echo up; trap 'exit 0' TERM; while :; do sleep 0.01; done"])
+    trainer.release(["sh", "-c", "trap 'exit 0' TERM; echo up; while :; do sleep 0.01; done"])
     os._exit(0)
 asyncio.run(main())
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=PATIENCE_S)
     record = TrainerRecord.read(tmp_path / "trainer.json")
     assert record
+    deadline = time.monotonic() + PATIENCE_S
+    while "up" not in last_lines(tmp_path / "log", 1):  # before, a signal may meet a shell that has not yet begun
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
     yield record
     with contextlib.suppress(ProcessLookupError):
         os.killpg(record.pid, signal.SIGKILL)

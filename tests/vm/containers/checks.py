@@ -19,7 +19,9 @@ from agent.store import NotFound
 from infra.local.storage.seen import Seen
 from tests.vm.containers.group import Group
 
-AGREE_S = 0.05
+AGREE_S = 0.25
+"""Between the agent's clock and the server's look at its own: the machine is shared, and busy."""
+HEARD_S = 0.5
 _CALL_S = 30.0
 _CHECKPOINT = re.compile(r"(rolling|milestones)/(\d{12})-(\d{5}(?:-[0-9a-f]{8})?)/(.+)")
 _OTHERS = re.compile(r"(metrics|events|line)/[^/]+\.jsonl?|results/.+")
@@ -94,7 +96,7 @@ def check_resumes(group: Group) -> None:
 
 
 def check_ledger(group: Group) -> None:
-    """Each window's record agrees with the bucket's server and the rig within AGREE_S."""
+    """Each window's record agrees with the bucket's server within AGREE_S, and with the rig."""
     offset = time.time() - time.monotonic()
     requests = group.cloud.requests(group.run_id)
     windows = [
@@ -114,7 +116,7 @@ def check_ledger(group: Group) -> None:
         ]
         if seen_by_rig and not group.slow_notice:
             late = record["at"] - min(seen_by_rig)
-            assert -0.001 <= late <= AGREE_S, f"heard of it {late * 1000:.0f} ms after the rig said it"
+            assert -0.001 <= late <= HEARD_S, f"heard of it {late * 1000:.0f} ms after the rig said it"
         for prefix in ("", "last_"):
             _agrees(record, f"{prefix}committed", _manifest(requests, record, prefix), offset)
         off = [vm.off_at for vm in group.vms if vm.off_at and vm.off_at > record["at"]]
@@ -125,7 +127,7 @@ def check_ledger(group: Group) -> None:
 
 def _manifest(requests: list[Seen], record: dict[str, Any], prefix: str) -> list[float]:
     """When the server had each manifest of this attempt."""
-    wanted = re.compile(rf"rolling/\d{{12}}-{record['attempt']:05d}/{re.escape(MANIFEST)}")
+    wanted = re.compile(rf"rolling/\d{{12}}-{record['attempt']:05d}(-[0-9a-f]{{8}})?/{re.escape(MANIFEST)}")
     return [
         seen.at + seen.seconds
         for seen in requests

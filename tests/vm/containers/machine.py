@@ -206,6 +206,10 @@ class Vm:
         marker = self.file(f"/run/spot-agent/in-{phase}-{step}")
         self.wait_for(marker.exists, f"the toy in {phase} of step {step}", timeout=timeout)
 
+    def release(self, phase: str, step: int) -> None:
+        """Let the toy go on from that pause."""
+        self.file(f"/run/spot-agent/in-{phase}-{step}").write_text("go on")
+
     def _process(self, words: str) -> int:
         pid = self.find_process(words)
         if pid is None:

@@ -19,7 +19,7 @@ Toy = Callable[..., Group]
 
 
 def test_a_trainer_that_crashes_starts_again_on_the_same_vm(toy: Toy, reference: dict[str, Any]) -> None:
-    group = toy(toy={"pause": "forward:6:3"})
+    group = toy(toy={"pause": "forward:6:60"})
     vm = group.boot()
     vm.wait_in("forward", 6)
     os.kill(vm.trainer(), signal.SIGKILL)
@@ -30,19 +30,20 @@ def test_a_trainer_that_crashes_starts_again_on_the_same_vm(toy: Toy, reference:
 def test_an_agent_that_is_killed_is_restarted_by_systemd_and_its_trainer_goes_on(
     toy: Toy, reference: dict[str, Any]
 ) -> None:
-    group = toy(toy={"pause": "forward:6:6"})
+    group = toy(toy={"pause": "forward:6:90"})
     vm = group.boot()
     vm.wait_in("forward", 6)
     trainer = vm.trainer()
     os.kill(vm.agent(), signal.SIGKILL)
     vm.wait("trainer_adopted")
     assert vm.trainer() == trainer
+    vm.release("forward", 6)
     assert group.finish() == reference
     assert group.incidents() == []
 
 
 def test_an_agent_that_is_stuck_is_replaced_by_the_watchdog(toy: Toy, reference: dict[str, Any]) -> None:
-    group = toy(toy={"pause": "forward:6:20"})
+    group = toy(toy={"pause": "forward:6:90"})
     group.etc[f"{AGENT_DROP_IN}/watchdog.conf"] = "[Service]\nWatchdogSec=4s\nTimeoutAbortSec=2s\n"
     vm = group.boot()
     vm.wait_in("forward", 6)
@@ -51,6 +52,7 @@ def test_an_agent_that_is_stuck_is_replaced_by_the_watchdog(toy: Toy, reference:
     vm.wait("trainer_adopted")
     assert any("Watchdog timeout" in line.text for line in vm.journal.lines)
     assert vm.trainer() == trainer
+    vm.release("forward", 6)
     assert group.finish() == reference
 
 
@@ -103,17 +105,18 @@ def test_an_agent_stopped_while_its_bucket_is_away_ends_inside_the_window(toy: T
 
 
 def test_a_maintenance_event_is_saved_for_and_trained_through(toy: Toy, reference: dict[str, Any]) -> None:
-    group = toy(toy={"pause": "forward:6:3"})
+    group = toy(toy={"pause": "forward:6:60"})
     vm = group.boot()
     vm.wait_in("forward", 6)
     vm.metadata.set("instance/maintenance-event", "TERMINATE_ON_HOST_MAINTENANCE")
     assert vm.wait("notice").source == "maintenance"
+    vm.release("forward", 6)
     assert group.finish() == reference
     assert group.incidents() == []
 
 
 def test_an_operators_stop_saves_and_their_start_goes_on(toy: Toy, reference: dict[str, Any]) -> None:
-    group = toy(toy={"pause": "forward:6:5"})
+    group = toy(toy={"pause": "forward:6:60"})
     vm = group.boot()
     vm.wait_in("forward", 6)
     vm.run("systemctl", "stop", "spot-agent")
@@ -126,7 +129,7 @@ def test_an_operators_stop_saves_and_their_start_goes_on(toy: Toy, reference: di
 def test_an_upgrade_in_place_changes_the_agent_and_leaves_the_trainer_alone(
     toy: Toy, reference: dict[str, Any]
 ) -> None:
-    group = toy(toy={"pause": "forward:6:15"})
+    group = toy(toy={"pause": "forward:6:150"})
     vm = group.boot()
     vm.wait_in("forward", 6)
     trainer, agent = vm.trainer(), vm.agent()
@@ -137,21 +140,23 @@ def test_an_upgrade_in_place_changes_the_agent_and_leaves_the_trainer_alone(
     vm.run("/rig/bundle/install.sh", "--no-enable", "--system-site-packages", "--python", "/usr/bin/python3")
     vm.wait("trainer_adopted")
     assert (vm.trainer(), vm.agent() != agent) == (trainer, True)
+    vm.release("forward", 6)
     assert group.finish() == reference
 
 
 def test_the_startup_script_run_again_disturbs_nobody(toy: Toy, reference: dict[str, Any]) -> None:
-    group = toy(toy={"pause": "forward:6:6"})
+    group = toy(toy={"pause": "forward:6:90"})
     vm = group.boot()
     vm.wait_in("forward", 6)
     trainer, agent = vm.trainer(), vm.agent()
     vm.run("systemctl", "restart", "google-startup-scripts")
     assert (vm.trainer(), vm.agent()) == (trainer, agent)
+    vm.release("forward", 6)
     assert group.finish() == reference
 
 
 def test_what_happened_is_a_question_to_the_journal(toy: Toy) -> None:
-    group = toy(toy={"pause": "forward:6:4"})
+    group = toy(toy={"pause": "forward:6:60"})
     vm = group.boot()
     vm.wait_in("forward", 6)
     vm.give_notice()
