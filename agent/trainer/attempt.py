@@ -158,6 +158,8 @@ class Attempt:
         )
         self.spawn(self._watch())
         if self.host.run.workload.kind == "command":
+            if self.resume:  # what it loses, it loses since here, until it has saved
+                self.progress.begin(self.resume.step, self.host.clock())
             self.on_ready(FolderLink(self.host, self.process, self._on_folder_saved), "training")
 
     def fetched(self) -> asyncio.Task[Staged | None]:
@@ -255,8 +257,8 @@ class Attempt:
         self.complete = True
         log.info("complete", step=step, result=where)
 
-    def _on_folder_saved(self, saves: int) -> None:
-        self.progress.note(saves, self.host.clock())
+    def _on_folder_saved(self, saves: int, age_s: float) -> None:
+        self.progress.note(saves, self.host.clock() - age_s)
         self.stepped = True
         self.host.health.set_step(saves)
 

@@ -161,9 +161,10 @@ def _refill(folder: Path, aside: Path) -> None:
 
 
 class FolderLink:
-    """Plays the trainer's part for a program that knows nothing of us. `on_saved` hears the number of each snapshot."""
+    """Plays the trainer's part for a program that knows nothing of us. `on_saved` hears the number of each snapshot,
+    and how many seconds ago the program wrote the last of it: what it did since is not in there."""
 
-    def __init__(self, host: Host, process: Trainer, on_saved: Callable[[int], None]) -> None:
+    def __init__(self, host: Host, process: Trainer, on_saved: Callable[[int, float], None]) -> None:
         self._saver = host.saver
         self._process = process
         self._on_saved = on_saved
@@ -220,7 +221,7 @@ class FolderLink:
         listed = [{key: value for key, value in asdict(each).items() if key != "mtime_ns"} for each in files]
         copy_s = time.monotonic() - begun
         await saver.staged(Staged(0, step, size, {"step": step, "files": listed}, reason, copy_s))
-        self._on_saved(step)
+        self._on_saved(step, max(0.0, time.time() - max(each.mtime_ns for each in files) / 1e9))
         self._last = files
         return "staged"
 

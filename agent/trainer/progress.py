@@ -15,9 +15,14 @@ class Progress:
         self._steps: list[int] = []
         self._times: list[float] = []
 
+    def begin(self, step: int, at: float) -> None:
+        """It begins from `step` at `at`; how far it is since is not known yet."""
+        self._steps, self._times = [step], [at]
+
     def note(self, step: int, at: float) -> None:
-        """The trainer has done `step` updates by `at`, monotonic seconds."""
+        """The trainer has done `step` updates by `at`, monotonic seconds, and not before what was noted already."""
         self.step = step
+        at = max([at, *self._times[-1:]])
         if self._steps and step <= self._steps[-1]:
             if step == self._steps[-1]:
                 return

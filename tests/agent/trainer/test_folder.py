@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -63,7 +64,12 @@ def picture(folder: Path) -> dict[str, Any]:
     return seen
 
 
-def save(store: Watched, folder: Path, *between: Callable[[], object]) -> list[SaveAnswer]:
+def save(
+    store: Watched,
+    folder: Path,
+    *between: Callable[[], object],
+    on_saved: Callable[[int, float], None] = lambda step, age_s: None,
+) -> list[SaveAnswer]:
     """A save, and one more after each of `between`."""
 
     async def scenario() -> list[SaveAnswer]:
@@ -71,7 +77,7 @@ def save(store: Watched, folder: Path, *between: Callable[[], object]) -> list[S
             workload = SimpleNamespace(checkpoint_dir=str(folder), notice_signal="SIGUSR1")
             host = SimpleNamespace(run=SimpleNamespace(workload=workload), saver=toy.saver)
             ended = SimpleNamespace(running=False)
-            link = FolderLink(cast(Any, host), cast(Any, ended), lambda step: None)
+            link = FolderLink(cast(Any, host), cast(Any, ended), on_saved)
             answers = [await link.save("cadence", deadline=None, timeout=PATIENCE_S)]
             for change in between:
                 await toy.saver.settle(timeout=PATIENCE_S)
@@ -212,6 +218,16 @@ def test_a_folder_that_changes_while_it_is_copied_is_not_committed_and_the_next_
 def test_only_what_changed_is_saved_again(store: Watched, folder: Path, change: Callable[[Path], object]) -> None:
     assert save(store, folder, lambda: None, lambda: change(folder)) == ["staged", "unchanged", "staged"]
     assert steps(store) == [2, 1]
+
+
+def test_what_was_saved_is_as_old_as_its_newest_file_not_as_the_copy_of_it(store: Watched, tmp_path: Path) -> None:
+    folder, ages = tmp_path / "program", list[float]()
+    folder.mkdir()
+    for name, age_s in (("older", 90.0), ("newest", 30.0)):
+        (folder / name).write_text(name)
+        os.utime(folder / name, (time.time() - age_s,) * 2)
+    assert save(store, folder, on_saved=lambda step, age_s: ages.append(age_s)) == ["staged"]
+    assert 30.0 <= ages[0] < 60.0
 
 
 @pytest.mark.parametrize("when", ["cut short while it is read", "gone before it is read"])
