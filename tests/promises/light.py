@@ -138,6 +138,7 @@ class Light:
                 self.holds[index] = self.staged_step = self.step
                 self.busy[index] = staged = Staged(index, self.step, SIZE, {"step": self.step}, reason, 0.001)
                 self.send(staged)
+                self.truth.tell("staged", self.step, reason)
             self.held = self.held or hold  # it is the last save of this trainer: no further update begins
 
     def obey(self) -> None:

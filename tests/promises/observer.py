@@ -14,11 +14,14 @@ from typing import Any
 
 import psutil
 
+from agent.checkpoint.line import Line, LineEntry
 from agent.store import NotFound, Store
 from infra.local.bucket import RunRecords
 from infra.local.fleet import Fleet
+from infra.local.storage.control import StorageControl
 from infra.local.vm import VmError
 from tests.promises import counter, light
+from tests.promises.told import compare
 
 _CALL_S = 10.0
 _LEFT_BY_US = {
@@ -26,6 +29,7 @@ _LEFT_BY_US = {
     "claimant",
     "trainer.log",
     "trainer.exit",
+    "trainer.exit.tmp",  # of a full disk
     "trainer.told",
 }  # the journal, this boot's name, last words
 
@@ -44,12 +48,19 @@ class Told:
 
 @dataclass
 class Observer:
-    """Watches one run. `kind` is session (`tests.promises.light`) or command (`tests.promises.counter`)."""
+    """Watches one run. `kind` is session (`tests.promises.light`) or command (`tests.promises.counter`).
+
+    `warning_s`: how long before the machine shuts down a preemption is told; `window_s`: from then to the power cut.
+    """
 
     kind: str
     store: Store
     truth: Path
+    storage: StorageControl
+    window_s: float
+    warning_s: float = 0.0
     damaged: set[str] = field(default_factory=set)  # folders that somebody has made unreadable
+    damaged_at: list[float] = field(default_factory=list)
     _progress: dict[str, int] = field(default_factory=dict)
     _looks: list[tuple[float, set[str]]] = field(default_factory=list)
 
@@ -63,8 +74,16 @@ class Observer:
     def reached(self, pid: int | None = None) -> int:
         """The last step that a trainer (the newest one, without `pid`) has done."""
         lines = self.told()
-        pid = lines[-1].pid if pid is None and lines else pid
+        pid = self.newest() if pid is None else pid
         return max((one.step for one in lines if one.pid == pid and one.what in ("trained", "restored")), default=0)
+
+    def newest(self) -> int:
+        """The trainer that was started last; 0 before the first."""
+        return next((one.pid for one in reversed(self.told()) if one.what == "started"), 0)
+
+    def furthest(self) -> int:
+        """The most steps that any trainer has done."""
+        return max((one.step for one in self.told() if one.what in ("trained", "restored")), default=0)
 
     def wait_step(self, fleet: Fleet, step: int, *, timeout: float = 20.0) -> None:
         """Wait until `step` steps are done by the present trainer."""
@@ -117,6 +136,15 @@ class Observer:
         """The checkpoints of the line that can be read."""
         return ({*self._line()} & {*self._manifests("rolling/")}) - self.damaged
 
+    def damage(self, folder: str) -> None:
+        """One of its parts can't be read any more."""
+        names = [one.name for one in self.store.list(folder + "/", timeout=_CALL_S)]
+        part = next(name for name in names if not name.endswith(".json"))
+        bucket, _, prefix = self.store.url.removeprefix("gs://").partition("/")
+        self.damaged.add(folder)
+        self.storage.corrupt(bucket, f"{prefix}/{part}")
+        self.damaged_at.append(time.time())
+
     def newest_folder(self) -> str:
         """The folder of the checkpoint that holds the most."""
         self.look()
@@ -153,6 +181,7 @@ class Observer:
         self._nothing_committed_was_lost()
         self._what_was_restored_was_whole()
         self._result_is_the_uninterrupted_runs(end)
+        self._one_line_never_two()
         self._records_tell_what_happened(fleet)
         _nothing_is_left(fleet)
 
@@ -189,7 +218,16 @@ class Observer:
         lines = [(line["step"], line["loss"]) for line in records.metrics()]
         assert lines == [(step, light.expected(step + 1)[0]) for step in range(finished)]
 
+    def _one_line_never_two(self) -> None:
+        owner: LineEntry | None = None
+        for entry in sorted(Line(self.store).entries(timeout=_CALL_S), key=lambda entry: entry.sequence):
+            if entry.kind == "claim":
+                owner = entry
+            assert owner, f"the line begins with {entry}"
+            assert (entry.attempt, entry.claimant) == (owner.attempt, owner.claimant), f"past another's claim: {entry}"
+
     def _records_tell_what_happened(self, fleet: Fleet) -> None:
+        compare(self, fleet, self.storage)
         records = RunRecords(self.store).records()
         restores = self.restores()
         if self.kind == "session":
@@ -217,8 +255,10 @@ def _nothing_is_left(fleet: Fleet) -> None:
             break
         time.sleep(0.1)
     assert not left, f"still running: {[process.cmdline() for process in left]}"
-    names = {path.name for path in fleet.vm.disk.iterdir()}
-    assert names <= _LEFT_BY_US, f"left on the disk: {sorted(names - _LEFT_BY_US)}"
+    for vm in fleet.vms:
+        names = {path.name for path in vm.disk.iterdir()}
+        orderly = vm.off_at is None or vm.went_by_itself
+        assert not orderly or names <= _LEFT_BY_US, f"left on the disk of {vm.mark}: {sorted(names - _LEFT_BY_US)}"
     assert not list((fleet.vm.disk.parent.parent / "tmp").iterdir()), "something was left in the folder for such"
 
 

@@ -10,6 +10,7 @@ import contextlib
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from agent.trainer.launch import trainer_command
 from infra.local.bucket import RunRecords
 from infra.local.fleet import Fleet
 from infra.local.storage.control import StorageControl
+from tests.promises.logind import PowerButton, power_button
 from tests.promises.observer import Observer, journal
 from tests.promises.world import ROOT
 
@@ -34,12 +36,14 @@ WARNING_S = 4.0
 HANG_S = 4.0
 FLOOD_S = 1.0
 DISK_BYTES = 6_000_000
+ARENAS = {"session": 2, "command": 1}
 AXES: dict[str, list[str]] = {
     "way": ["started", "adopted", "adopted while it imports", "handed over", "crashed", "drilled", "stopped"],
     "kind": ["session", "command"],
     "every": ["20 steps", "1 s", "auto"],
     "what": [
-        "notice", "long notice", "button in a notice", "button", "sigterm", "crash", "hang", "exit 0", "power cut",
+        "notice", "long notice", "button in a notice", "button", "button alone", "sigterm", "crash", "hang", "exit 0",
+        "power cut",
         "bucket away", "403 on a part", "403 on the manifest", "damaged newest", "flood", "full disk",
     ],
 }  # fmt: skip
@@ -90,6 +94,7 @@ class Stage:
     storage: StorageControl
     folder: Path
     store: Store
+    power: PowerButton | None  # where there is a message bus to have one on
     since: float = field(default_factory=time.time)
 
     @property
@@ -105,6 +110,28 @@ class Stage:
         since = time.monotonic()
         self.fleet.restart_agent()
         self.fleet.wait_event("trainer_adopted", timeout=20.0, since=since)
+
+    def press_power_button(self) -> float:
+        """ACPI G2: logind says so, waits for who holds the shutdown back, and systemd stops its units then."""
+        vm = self.fleet.vm
+        if self.power is None:
+            return vm.press_power_button()
+        vm.button_at = begun = time.monotonic()
+        self.power.press(vm.press_power_button, delay_max_s=WINDOW_S)
+        self.fleet.wait_event(
+            "notice", timeout=WINDOW_S, since=begun, where=lambda values: values["source"] == "logind"
+        )
+        return begun
+
+    def arenas(self) -> dict[int, set[int]]:
+        """The shared memory of the present VM: which processes have which arena."""
+        found: dict[int, set[int]] = {}
+        for process in self.fleet.vm.processes():
+            for fd in Path(f"/proc/{process.pid}/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    if str(fd.readlink()).startswith("/memfd:spot-arena"):
+                        found.setdefault(fd.stat().st_ino, set()).add(process.pid)
+        return found
 
     def end_at(self, step: int) -> None:
         """Training is over at `step`."""
@@ -161,9 +188,16 @@ def stage(
         "LIGHT_END": str(folder / "end"), "LIGHT_FLOOD": str(folder / "flood"),
     }  # fmt: skip
     command = [sys.executable, "-m", "tests.promises.agent_with", str(run_file), *trainer]
-    with Fleet(name, command, out, storage, env, boot_delay_s=0.0) as fleet:
+    with (
+        tempfile.TemporaryDirectory(prefix="bus-") as bus,  # a socket's path is short
+        power_button(Path(bus)) as power,
+        Fleet(name, command, out, storage, env, boot_delay_s=0.0) as fleet,
+    ):
+        if power:
+            fleet.env["DBUS_SYSTEM_BUS_ADDRESS"] = power.address
         store = open_store(f"gs://demo/runs/{name}")
-        yield Stage(kind, fleet, Observer(kind, store, folder / "truth"), storage, folder, store)
+        observer = Observer(kind, store, folder / "truth", storage, WINDOW_S)
+        yield Stage(kind, fleet, observer, storage, folder, store, power)
 
 
 # --- ways in: at the end a trainer trains, under an agent that came to it in this way ---
@@ -246,15 +280,20 @@ def _long_notice(on: Stage) -> Expected:
 def _button_in_a_notice(on: Stage) -> Expected:
     on.fleet.give_notice()
     time.sleep(WARNING_S / 4)
-    _leave(on, within=WINDOW_S, begun=on.fleet.press_power_button())
+    _leave(on, within=WINDOW_S, begun=on.press_power_button())
     return Expected("preempted")
 
 
 def _button(on: Stage) -> Expected:
-    begun = on.fleet.press_power_button()
+    begun = on.press_power_button()
     on.fleet.give_notice()  # the metadata server is a little slower
     _leave(on, within=WINDOW_S, begun=begun)
     return Expected("preempted")
+
+
+def _button_alone(on: Stage) -> Expected:
+    _leave(on, within=WINDOW_S, begun=on.press_power_button())
+    return Expected("operator_stop")
 
 
 def _sigterm(on: Stage) -> Expected:
@@ -320,6 +359,7 @@ HAPPENINGS: dict[str, Callable[[Stage], Expected]] = {
     "long notice": _long_notice,
     "button in a notice": _button_in_a_notice,
     "button": _button,
+    "button alone": _button_alone,
     "sigterm": _sigterm,
     "crash": _crash,
     "hang": _hang,
@@ -344,9 +384,7 @@ def damage_the_newest(on: Stage) -> None:
     on.fleet.press_power_button()
     on.fleet.wait_off(WINDOW_S)
     folder = on.observer.newest_folder()
-    (part, *_) = [one.name for one in on.store.list(folder + "/", timeout=10.0) if not one.name.endswith(".json")]
-    on.storage.corrupt("demo", f"runs/{on.fleet.name}/{part}")
-    on.observer.damaged.add(folder)
+    on.observer.damage(folder)
     on.fleet.env["LIGHT_STEP_S"] = "0.1"
     if on.kind == "command":
         subprocess.run(["rm", "-rf", str(on.folder / "saves")], check=True)
@@ -370,6 +408,7 @@ def play(on: Stage, scenario: Scenario) -> None:
     fleet, observer = on.fleet, on.observer
     if scenario.what in ("long notice", "button in a notice"):
         fleet.attributes["spot-notice"] = f"{WARNING_S} s"
+        observer.warning_s = WARNING_S
     if scenario.way == "handed over":
         fleet.env["NOTIFY_SOCKET"] = f"@{fleet.name}"
     if scenario.what == "damaged newest":
@@ -379,7 +418,7 @@ def play(on: Stage, scenario: Scenario) -> None:
         observer.wait_commit(fleet, past=observer.look())
         observer.wait_step(fleet, observer.reached() + 3)
     observer.look()
-    trainer = observer.told()[-1].pid
+    trainer = observer.newest()
     before = observer.reached(trainer)
     on.since = time.time()
     expected = HAPPENINGS[scenario.what](on)
@@ -393,10 +432,10 @@ def play(on: Stage, scenario: Scenario) -> None:
     if scenario.what != "exit 0":
         observer.wait_told(fleet, "restored", since=on.since, timeout=30.0)
     end = observer.reached() + 15
+    assert len(on.arenas()) <= ARENAS[on.kind], f"arenas that nobody needs any more: {on.arenas()}"
     on.end_at(end)
     assert fleet.vm.wait_down(30.0), f"the run did not end:\n{journal(fleet)}"
     assert fleet.vm.process.returncode == 0, f"status {fleet.vm.process.returncode}:\n{journal(fleet)}"
-    time.sleep(0.1)  # for the last lines of the journal
     observer.verdict(fleet, end=end)
     if expected.kind:
         told_of(on, expected, trainer=trainer)

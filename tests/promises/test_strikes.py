@@ -89,11 +89,7 @@ def _rot(on: Stage, draw: random.Random) -> None:
     on.storage.end_outage()
     on.observer.look()
     if len(on.observer.whole()) > 1:  # the last good one is left
-        folder = on.observer.newest_folder()
-        names = [one.name for one in on.store.list(folder + "/", timeout=10.0)]
-        part = next(name for name in names if not name.endswith(".json"))
-        on.storage.corrupt("demo", f"runs/{on.fleet.name}/{part}")
-        on.observer.damaged.add(folder)
+        on.observer.damage(on.observer.newest_folder())
     on.back()
 
 
@@ -127,9 +123,8 @@ def test_however_a_run_is_struck_nothing_committed_is_lost_and_it_ends_as_if_not
             on.storage.end_outage()
             on.observer.look()
             assert on.fleet.vm.is_running(), f"the agent gave up:\n{journal(on.fleet)}"
-        end = on.observer.reached() + 20
+        end = on.observer.furthest() + 20
         on.end_at(end)
         assert on.fleet.vm.wait_down(60.0), f"the run did not end:\n{journal(on.fleet)}"
         assert on.fleet.vm.process.returncode == 0, journal(on.fleet)
-        time.sleep(0.1)  # for the last lines of the journal
         on.observer.verdict(on.fleet, end=end)
