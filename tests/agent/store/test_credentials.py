@@ -9,6 +9,7 @@ import itertools
 import os
 import subprocess
 import sys
+import threading
 
 from infra.local.metadata import MetadataServer
 from infra.local.storage.control import StorageControl
@@ -155,9 +156,15 @@ store.create("one", b"x", timeout=5)
 def test_a_metadata_server_that_is_away_for_a_moment_is_waited_for(bucket: BucketPlace) -> None:
     tokens = Tokens(bucket.server)
     with MetadataServer(mint=tokens) as metadata:
-        metadata.fail_for(1.0)
+        metadata.fail_for(600.0)
+
+        def come_back() -> None:
+            if metadata.wait_for(lambda server: server.counts[503] > 1, 60.0):
+                metadata.fail_for(0.0)
+
+        threading.Thread(target=come_back, daemon=True).start()
         output = _run('store.create("one", b"x", timeout=20)', bucket, metadata, tokens)
-        assert metadata.counts[503] > 0
+        assert metadata.counts[503] > 1
     assert "unavailable on attempt" not in output, "google-auth's own retry, which knows no deadline, took over"
 
 
