@@ -4,7 +4,7 @@
     log.warning("notice", source="metadata", cause="preempted", message="optional text for people")
 
 Under journald each key is a field, so `journalctl -u spot-agent EVENT=notice CAUSE=preempted` finds it; what the
-trainer prints has SYSLOG_IDENTIFIER=spot-trainer. `agent.telemetry.events` lists all events with their fields. Writing
+trainer prints has SYSLOG_IDENTIFIER=spot-trainer. `agent.config.events` lists all events with their fields. Writing
 never waits and never raises: when journald can't take a record it is counted, and the next one carries `DROPPED=n`.
 Secrets are taken out first (`agent.telemetry.redaction`).
 """

@@ -1,10 +1,10 @@
-"""The journal's reference, drawn from `agent.telemetry.events`: every event, its fields, and questions it answers."""
+"""The journal's reference, drawn from `agent.config.events`: every event, its fields, and questions it answers."""
 
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from agent.telemetry.events import EVENTS, ONE_LINERS
+from agent.config.events import EVENTS, ONE_LINERS
 
 
 def draw_events() -> Group:

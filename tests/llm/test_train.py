@@ -1,15 +1,18 @@
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from spot_training.protocol.messages import Committed, Finish, Finished, Heartbeat, Staged
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from agent.config import RunConfig
 from tests.llm.conftest import GEMMA2, QWEN3, make_data, make_run
+from tests.spot_training.agent import FRESH, PATIENCE_S, Agent
 from workloads.llm.data import IGNORED, Batches, split_rows
 from workloads.llm.model import build_model
 from workloads.llm.schedule import make_scheduler
@@ -80,6 +83,29 @@ def test_evaluating_changes_nothing_in_the_training(state: Path) -> None:
     model = {"config": QWEN3 | {"attention_dropout": 0.2}}
     given: dict[str, Any] = {"model": model, "data": make_data(), "max_steps": 4, "global_batch": 4, "micro_batch": 2}
     assert losses(metrics_of(make_run(**given, eval_every=1), state)) == losses(metrics_of(make_run(**given), state))
+
+
+def test_evaluating_is_a_phase_of_its_own_with_a_limit_of_its_own(
+    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPOT_AGENT_SOCKET", str(tmp_path / "agent.sock"))
+    agent = Agent(tmp_path / "agent.sock")
+    run = make_run(model={"config": QWEN3}, data=make_data(), max_steps=1, global_batch=2, micro_batch=2, eval_every=1)
+    trainer = threading.Thread(target=train, args=(run,))
+    trainer.start()
+    connection = agent.trainer()
+    connection.send(FRESH)
+    staged = agent.next(lambda message: isinstance(message, Staged) and message.reason == "final")
+    connection.send(Committed(staged.arena, staged.step))
+    agent.next(lambda message: isinstance(message, Finish))
+    connection.send(Finished())
+    trainer.join(PATIENCE_S)
+    agent.close()
+
+    phases = [message.phase for message in agent.all if isinstance(message, Heartbeat)]
+    assert phases.index("training") < phases.index("evaluating")
+    assert "training" in phases[phases.index("evaluating") :]
+    assert not trainer.is_alive()
 
 
 def test_bf16_computes_in_bf16_and_keeps_fp32_weights(state: Path) -> None:

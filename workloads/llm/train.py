@@ -79,7 +79,8 @@ def train(run: RunConfig) -> None:
         for step in session.steps(training.max_steps):
             metrics: dict[str, float] = {}
             if training.eval_every and len(eval_rows) and step % training.eval_every == 0:
-                metrics["eval_loss"] = evaluate()  # before the forward pass: if interrupted, it is simply done again
+                with session.phase("evaluating"):  # before the forward pass: if interrupted, it is simply done again
+                    metrics["eval_loss"] = evaluate()
 
             began = time.perf_counter()
             batch = next(batches)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from agent.telemetry.events import EVENTS, ONE_LINERS
+from agent.config.events import EVENTS, ONE_LINERS
 from infra.cli import app
 
 ROOT = Path(__file__).parents[3]
