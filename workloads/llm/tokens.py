@@ -1,7 +1,8 @@
-"""The run's text as tokens: made once, kept in a cache, proved unchanged by its fingerprint."""
+"""The run's text as tokens: made once, cached here, kept in the bucket, proved unchanged by its fingerprint."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.config import Data
+from workloads.llm.kept import Kept
 from workloads.llm.sources import DataError, TextFile, list_files
 from workloads.llm.tokenizer import encode, folder_files, load_tokenizer, sample, train_tokenizer
 
@@ -76,20 +78,26 @@ def cache_folder() -> Path:
     return Path(os.environ.get("SPOT_CACHE_DIR") or Path.home() / ".cache" / "spot-training")
 
 
-def tokenise(data: Data, *, model_name: str | None = None) -> TokenisedText:
-    """The tokens of `data`, from the cache where it has them. `model_name` brings the tokenizer when `data` has none.
+def tokenise(data: Data, *, model_name: str | None = None, kept: Kept | None = None) -> TokenisedText:
+    """The tokens of `data`: from the cache, else from the bucket, else made. `model_name` brings the tokenizer when
+    `data` has none; `kept` is what the run's bucket has, and gets what it lacks, beside what comes next.
 
     Raises:
         DataError: the text or the tokenizer can't be had.
     """
     files = list_files(data)
-    folder = cache_folder() / f"text-{_key(data, files, model_name)}"
+    key = _key(data, files, model_name)
+    folder = cache_folder() / f"text-{key}"
     cached = _open(folder)
+    if cached is None and kept is not None:
+        cached = _fetch(folder, kept, key)
     if cached is None:
         _build(folder, data, files, model_name)
         cached = _open(folder)
     if cached is None:
         raise DataError(f"the tokens just written to {folder} read back differently: the disk is failing, use another")
+    if kept is not None:
+        kept.keep(key, folder)
     return cached
 
 
@@ -127,14 +135,30 @@ def _open(folder: Path) -> TokenisedText | None:
     return None
 
 
-def _build(folder: Path, data: Data, files: list[TextFile], model_name: str | None) -> None:
-    """Write the tokens aside, then rename: a folder of that name is whole, whenever the power went."""
+def _fetch(folder: Path, kept: Kept, key: str) -> TokenisedText | None:
+    with _beside(folder) as aside:
+        if kept.fetch(key, aside):
+            _put_in_place(aside, folder)
+    return _open(folder)
+
+
+@contextlib.contextmanager
+def _beside(folder: Path) -> Iterator[Path]:
+    """A folder to write to and rename: one of the name `folder` is whole, whenever the power went. Raises DataError."""
+    aside = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix="aside-", dir=folder.parent))
+        yield aside
     except OSError as error:
         raise DataError(f"can't write the cache {folder.parent}: {error.strerror}; set SPOT_CACHE_DIR") from error
-    try:
+    finally:
+        if aside is not None:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def _build(folder: Path, data: Data, files: list[TextFile], model_name: str | None) -> None:
+    with _beside(folder) as aside:
         name = _tokenizer_name(data, model_name)
         tokenizer = load_tokenizer(name) if name else train_tokenizer(sample(files), _train_vocab_size(data))
         tokenizer.save_pretrained(aside / TOKENIZER)
@@ -159,10 +183,6 @@ def _build(folder: Path, data: Data, files: list[TextFile], model_name: str | No
         )
         (aside / FACTS).write_text(json.dumps(asdict(facts)))
         _put_in_place(aside, folder)
-    except OSError as error:
-        raise DataError(f"can't write the cache {folder.parent}: {error.strerror}; set SPOT_CACHE_DIR") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _encoded(tokenizer: PreTrainedTokenizerBase, files: list[TextFile]) -> Iterator[list[int]]:

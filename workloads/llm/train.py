@@ -16,6 +16,7 @@ from torch.optim import AdamW
 
 from agent.config import RunConfig, RunFileError, Training, load_run
 from workloads.llm.data import IGNORED, Batches, eval_batches, split_rows
+from workloads.llm.kept import Kept
 from workloads.llm.model import ModelError, build_model
 from workloads.llm.schedule import make_scheduler
 from workloads.llm.sources import DataError
@@ -37,7 +38,7 @@ def train(run: RunConfig) -> None:
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # only costs time
 
-    text = tokenise(data, model_name=run.model.name)
+    text = tokenise(data, model_name=run.model.name, kept=Kept.of(run))
     train_rows, eval_rows = split_rows(text.tokens, data.sequence_length, data.eval_fraction)
     batches = Batches(
         train_rows,
