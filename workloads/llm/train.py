@@ -19,6 +19,7 @@ from workloads.llm.data import IGNORED, Batches, eval_batches, split_rows
 from workloads.llm.kept import Kept
 from workloads.llm.model import ModelError, build_model
 from workloads.llm.schedule import make_scheduler
+from workloads.llm.settings import Settings, SettingsError, retune
 from workloads.llm.sources import DataError
 from workloads.llm.tokens import fingerprint, tokenise
 
@@ -50,6 +51,7 @@ def train(run: RunConfig) -> None:
     model = build_model(run.model, vocab_size=text.facts.vocab_size, end_of_text=text.facts.end_of_text).to(device)
     optimizer = make_optimizer(model, training)
     scheduler = make_scheduler(optimizer, training)
+    settings = Settings(run, model.config)
     params = sum(param.numel() for param in model.parameters())
     print(
         f"{params / 1e6:.1f}M parameters in {training.dtype}, {len(train_rows)} rows of {data.sequence_length} tokens, "
@@ -76,7 +78,15 @@ def train(run: RunConfig) -> None:
         return loss / count
 
     with session:
-        session.track(model=model, optimizer=optimizer, scheduler=scheduler, data=batches)
+        done = session.track(model=model, optimizer=optimizer, scheduler=scheduler, data=batches, settings=settings)
+        if done > training.max_steps:
+            raise SettingsError(
+                f"training.max_steps is {training.max_steps}, and {done} steps are done: write {done} or more, or "
+                f"start a new run under another run_id"
+            )
+        retune(optimizer, scheduler, training)
+        if told := settings.told(done):
+            print(told, flush=True)
         for step in session.steps(training.max_steps):
             metrics: dict[str, float] = {}
             if training.eval_every and len(eval_rows) and step % training.eval_every == 0:
@@ -100,7 +110,7 @@ def train(run: RunConfig) -> None:
                 scheduler.step()
                 optimizer.zero_grad(set_to_none=True)
                 metrics["tokens_per_s"] = batch.targets / (time.perf_counter() - began)
-                session.log(step=step, **metrics)
+                session.log(step=step, **metrics, **settings.marked())
             print(f"step {step}", *(f"{name} {value:.4g}" for name, value in metrics.items()), flush=True)
 
         def save(folder: Path) -> None:
@@ -131,7 +141,7 @@ def main() -> None:
         sys.exit("usage: python -m workloads.llm.train RUN.yaml")
     try:
         train(load_run(Path(sys.argv[1])))
-    except (RunFileError, DataError, ModelError, SessionError, StateError) as error:
+    except (RunFileError, DataError, ModelError, SessionError, SettingsError, StateError) as error:
         sys.exit(f"error: {error}")
 
 

@@ -1,0 +1,149 @@
+"""A run file that changed between two starts: each key is taken from then on, or refused by name."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from transformers import PretrainedConfig
+
+from agent.config import Data, Model, RunConfig, Training, describe_fields
+from agent.config.refusal import Section
+from tests.llm.conftest import QWEN3, make_data, make_run
+from workloads.llm.schedule import make_scheduler
+from workloads.llm.settings import DECISIONS, Settings, SettingsError, retune, settings_of
+from workloads.llm.train import make_optimizer
+
+RUN = make_run(model={"config": QWEN3}, data=make_data(), micro_batch=8, eval_every=100)
+CONFIG = PretrainedConfig(hidden_size=32, num_hidden_layers=2)
+SECTIONS: dict[str, type[Section]] = {"model": Model, "data": Data, "training": Training}
+LEAVES = [
+    field.path
+    for name, section in SECTIONS.items()
+    for field in describe_fields(section, prefix=f"{name}.")
+    if not field.section
+]
+OTHER: dict[str, Any] = {
+    "model.name": "./moved",
+    "model.config": QWEN3 | {"hidden_size": 64},
+    "data.source": "gs://moved/text",
+    "data.include": ["**/*.py"],
+    "data.text_field": "content",
+    "data.tokenizer.name": "./tokenizer",
+    "data.tokenizer.train_vocab_size": 310,
+    "training.global_batch": 64,
+    "training.micro_batch": 4,
+    "training.max_steps": 2000,
+    "training.schedule": "constant",
+    "training.betas": [0.8, 0.9],
+    "training.clip_norm": 0.5,
+    "training.dtype": "bf16",
+    "training.eval_every": 7,
+}
+"""A value that no default is; numbers that are not here are made larger by one, or by a half."""
+
+
+def changed(key: str) -> RunConfig:
+    """`RUN` with another value of `key`."""
+    data = RUN.model_dump(mode="json", exclude_unset=True)
+    *above, last = key.split(".")
+    section = data
+    for part in above:
+        section = section[part]
+    before = settings_of(RUN)[key]
+    if key == "model.name":
+        data["model"], data["data"] = {}, {key: value for key, value in data["data"].items() if key != "tokenizer"}
+        section = data["model"]
+    elif key == "data.tokenizer.name":
+        section.clear()
+    section[last] = OTHER[key] if key in OTHER else before + (1 if isinstance(before, int) else 0.5 * before or 0.25)
+    assert section[last] != before
+    return RunConfig.model_validate(data)
+
+
+def restarted(was: RunConfig, now: RunConfig, config: PretrainedConfig = CONFIG) -> Settings:
+    """The settings of a second start, as a checkpoint of the first brings them back."""
+    settings = Settings(now, config)
+    settings.load_state_dict(json.loads(json.dumps(Settings(was, CONFIG).state_dict())))
+    return settings
+
+
+def test_every_key_of_model_data_and_training_has_a_decision() -> None:
+    assert sorted(DECISIONS) == sorted(LEAVES)
+
+
+@pytest.mark.parametrize("key", LEAVES)
+def test_a_changed_key_is_taken_with_a_mark_or_refused_by_its_name(key: str) -> None:
+    other = changed(key)
+    if DECISIONS[key] == "refused":
+        with pytest.raises(SettingsError, match=rf"{key} was .* and is .*start a new run under another run_id"):
+            restarted(RUN, other)
+        return
+    settings = restarted(RUN, other)
+    assert key in settings.told(7)
+    assert key in settings.marked()["changed"]
+    assert settings.marked() == {}
+
+
+def test_a_run_file_as_it_was_has_no_mark() -> None:
+    settings = restarted(RUN, RUN)
+    assert (settings.told(7), settings.marked()) == ("", {})
+
+
+def test_another_model_is_refused_by_the_key_that_differs() -> None:
+    other = PretrainedConfig(hidden_size=32, num_hidden_layers=3)
+    with pytest.raises(SettingsError, match=r"model\.config\.num_hidden_layers was 2 and is 3"):
+        restarted(RUN, RUN, other)
+
+
+def test_a_mark_that_a_preemption_left_unwritten_is_written_by_the_next_vm() -> None:
+    other = changed("training.clip_norm")
+    between = restarted(RUN, other)  # saved again before its first step was done
+
+    third = Settings(other, CONFIG)
+    third.load_state_dict(json.loads(json.dumps(between.state_dict())))
+    assert third.marked() == {"changed": {"training.clip_norm": {"was": 1.0, "is": 0.5}}}
+
+    back = Settings(RUN, CONFIG)
+    back.load_state_dict(json.loads(json.dumps(between.state_dict())))
+    assert back.marked() == {}
+
+
+def tuned(training: Training, *, as_of: Training | None = None, steps: int = 5) -> list[dict[str, Any]]:
+    """The optimizer's groups after some steps; the settings of `as_of` until the last."""
+    first, model = as_of or training, torch.nn.Linear(2, 2)
+    optimizer = make_optimizer(model, first)
+    scheduler = make_scheduler(optimizer, first)
+    for step in range(steps):
+        if as_of and step == steps - 1:
+            restored = make_optimizer(model, training)
+            other = make_scheduler(restored, training)
+            restored.load_state_dict(optimizer.state_dict())
+            other.load_state_dict(scheduler.state_dict())
+            retune(restored, other, training)
+            optimizer, scheduler = restored, other
+        optimizer.step()
+        scheduler.step()
+    return [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"learning_rate": 0.3},
+        {"max_steps": 400},
+        {"warmup_steps": 3},
+        {"schedule": "constant"},
+        {"min_learning_rate_ratio": 0.9},
+        {"weight_decay": 0.7},
+        {"betas": (0.5, 0.6)},
+    ],
+)
+def test_the_optimizer_goes_on_as_if_the_new_settings_had_always_been(changes: dict[str, Any]) -> None:
+    """The restored groups and the restored schedule would win otherwise. Without a change: the same to the bit."""
+    given = {"max_steps": 40, "warmup_steps": 2, "learning_rate": 0.1}
+    was, now = Training.model_validate(given), Training.model_validate(given | changes)
+    assert tuned(now, as_of=was) == tuned(now)

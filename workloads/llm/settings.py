@@ -1,0 +1,142 @@
+"""Settings: what the run file says of the training, kept with each checkpoint, so that no change goes unnoticed.
+
+A run file may change between two starts. Each key of it is taken from that step on, with a mark in the metrics of the
+first step that it holds for, or refused with what to do. `DECISIONS` says which.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import PretrainedConfig
+
+from agent.config import RunConfig, Training
+
+Decision = Literal["taken", "same model", "same tokens", "refused"]
+
+DECISIONS: dict[str, Decision] = {
+    "model.name": "same model",
+    "model.config": "same model",
+    "data.source": "same tokens",
+    "data.include": "same tokens",
+    "data.text_field": "same tokens",
+    "data.tokenizer.name": "same tokens",
+    "data.tokenizer.train_vocab_size": "same tokens",
+    "data.sequence_length": "refused",
+    "data.eval_fraction": "refused",
+    "training.global_batch": "taken",  # the data's position is in samples, so that none is left out or seen twice
+    "training.micro_batch": "taken",
+    "training.max_steps": "taken",
+    "training.learning_rate": "taken",
+    "training.schedule": "taken",
+    "training.warmup_steps": "taken",
+    "training.min_learning_rate_ratio": "taken",
+    "training.weight_decay": "taken",
+    "training.betas": "taken",
+    "training.clip_norm": "taken",
+    "training.seed": "refused",
+    "training.dtype": "taken",
+    "training.eval_every": "taken",
+    "training.eval_batches": "taken",
+}
+"""taken: holds from the restored step on. same model, same tokens: taken where what comes of it is the same (a folder
+that moved), else refused: by the model's configuration here, by the data's fingerprint in `Batches`. refused: the run
+would be another one."""
+
+_OF_NO_MATTER = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"}
+"""Keys of a model's configuration that say where it came from, or what is decided elsewhere."""
+
+Change = tuple[Any, Any]
+"""Was, is."""
+
+
+class SettingsError(Exception):
+    """The run file was changed in a way that makes another run of it. Says which key, and what to do."""
+
+
+class Settings:
+    """Track it with the rest: `session.track(..., settings=settings)`. After that `changes` is what is taken."""
+
+    def __init__(self, run: RunConfig, model: PretrainedConfig) -> None:
+        self.now = settings_of(run)
+        self.model = {
+            key: value for key, value in json.loads(model.to_json_string(use_diff=False)).items()
+            if key not in _OF_NO_MATTER
+        }  # fmt: skip
+        self.changes: dict[str, Change] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The changes too: a VM may go before the first step that they hold for is done, and marked."""
+        return {
+            "run_file": self.now,
+            "model": self.model,
+            "unmarked": {key: list(change) for key, change in self.changes.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Compare with what the checkpoint was made with.
+
+        Raises:
+            SettingsError: what changed makes another run.
+        """
+        was = state["run_file"]
+        changed = {key: (was[key], now) for key, now in self.now.items() if key in was and was[key] != now}
+        refused = [
+            f"{key} was {_shown(was)} and is {_shown(now)}"
+            for key, (was, now) in changed.items()
+            if DECISIONS[key] == "refused"
+        ]
+        theirs = state["model"]  # a key that only one version of transformers has is no change of the run file
+        refused += [
+            f"model.config.{key} was {_shown(theirs[key])} and is {_shown(now)}"
+            for key, now in self.model.items()
+            if key in theirs and theirs[key] != now
+        ]
+        if refused:
+            raise SettingsError(
+                f"the run file was changed: {'; '.join(refused)}. Put back what the run was started with, or start a "
+                f"new run under another run_id"
+            )
+        before = {key: (first, self.now.get(key)) for key, (first, _) in state["unmarked"].items()}
+        self.changes = {key: change for key, change in (changed | before).items() if change[0] != change[1]}
+
+    def marked(self) -> dict[str, Any]:
+        """What to write into the metrics of the step that is done: {"changed": ...}, and only once."""
+        changes, self.changes = self.changes, {}
+        return {"changed": {key: {"was": was, "is": now} for key, (was, now) in changes.items()}} if changes else {}
+
+    def told(self, step: int) -> str:
+        """The changes in words; empty without any."""
+        changes = ", ".join(f"{key} {_shown(now)} (was {_shown(was)})" for key, (was, now) in self.changes.items())
+        return f"the run file was changed; from step {step} on: {changes}" if changes else ""
+
+
+def settings_of(run: RunConfig) -> dict[str, Any]:
+    """Each key of `DECISIONS` with its value, as JSON."""
+    data = run.model_dump(mode="json", include={"model", "data", "training"})
+    found = {}
+    for key in DECISIONS:
+        value: Any = data
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        found[key] = value
+    return found
+
+
+def retune(optimizer: Optimizer, scheduler: LambdaLR, training: Training) -> None:
+    """Give both what the run file says, whatever a checkpoint has brought back: to the bit the same where it says what
+    it said then. `optimizer` as in `make_optimizer`: what decays first, then what does not."""
+    for group, decay in zip(optimizer.param_groups, (training.weight_decay, 0.0), strict=True):
+        group |= {"weight_decay": decay, "betas": training.betas, "initial_lr": training.learning_rate}
+    scheduler.base_lrs = [training.learning_rate for _ in optimizer.param_groups]
+    rates = [training.learning_rate * factor(scheduler.last_epoch) for factor in scheduler.lr_lambdas]
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    scheduler._last_lr = list(rates)
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, (dict, list)) else "null" if value is None else str(value)
