@@ -34,7 +34,7 @@ def main() -> None:
 @app.command()
 def check(run_file: RunFile) -> None:
     """Say whether a run file can be used, and name every mistake in it."""
-    run = load(run_file)
+    run = load(run_file, to_train=True)
     typer.echo(f"{run_file}: run {run.run_id} ({run.workload.kind}) can be used")
 
 
@@ -66,10 +66,14 @@ def run(
     ] = None,
 ) -> None:
     """Train a run on the local cloud, under the agent, on this machine."""
-    described = load(run_file)
-    from infra.local.run import run_once  # noqa: PLC0415, only this command needs the local cloud
+    described = load(run_file, to_train=True)
+    from infra.local.run import CannotRun, run_once  # noqa: PLC0415, only this command needs the local cloud
 
-    raise typer.Exit(run_once(run_file, out=out or Path("out") / described.run_id))
+    try:
+        raise typer.Exit(run_once(run_file, out=out or Path("out") / described.run_id))
+    except CannotRun as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
 
 
 @app.command()

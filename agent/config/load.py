@@ -2,12 +2,15 @@
 
 import difflib
 import re
+import shlex
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from agent.config.describe import field_at, keys_at
+from agent.config.refusal import Refusal
 from agent.config.run import RunConfig
 from agent.config.yaml_file import Mistake, Where, YamlFile, dotted
 
@@ -26,8 +29,10 @@ class RunFileError(Exception):
         return f"{place}: {value}{mistake.reason}\n    fix: {mistake.fix}"
 
 
-def load_run(path: Path) -> RunConfig:
+def load_run(path: Path, *, also: Callable[[RunConfig], Iterator[Refusal]] | None = None) -> RunConfig:
     """The run that a YAML file describes. Folders in it that are relative start at the file's own folder.
+
+    `also`: what else is refused of a run that could be used, by those who know more of what it is used for.
 
     Raises:
         RunFileError: the file can't be read or used; it names all mistakes found. Whether sections fit together is
@@ -45,6 +50,9 @@ def load_run(path: Path) -> RunConfig:
                 follows = found["type"] == "default_factory_not_called" or dotted(found["loc"]) in known
                 if not follows:
                     mistakes.append(_explain(dict(found), file.lines))
+        else:
+            for where, reason, fix in also(run) if also else ():
+                mistakes.append(Mistake(_line_of(where, file.lines), dotted(where), reason, fix))
     if run is None or mistakes:
         raise RunFileError(path, mistakes)
     return run
@@ -52,11 +60,15 @@ def load_run(path: Path) -> RunConfig:
 
 def _explain(error: dict[str, Any], lines: dict[Where, int]) -> Mistake:
     where: Where = error["loc"]
-    line_of = where
-    while line_of and line_of not in lines:
-        line_of = line_of[:-1]
     reason, fix = _reason_and_fix(error, where)
-    return Mistake(lines.get(line_of, 1), dotted(where), reason, fix)
+    return Mistake(_line_of(where, lines), dotted(where), reason, fix)
+
+
+def _line_of(where: Where, lines: dict[Where, int]) -> int:
+    """Where the value is, or, where it is a default, the section around it."""
+    while where and where not in lines:
+        where = where[:-1]
+    return lines.get(where, 1)
 
 
 def _reason_and_fix(error: dict[str, Any], where: Where) -> tuple[str, str]:
@@ -95,8 +107,17 @@ def _reason_and_fix(error: dict[str, Any], where: Where) -> tuple[str, str]:
             is_quoted = isinstance(value, str) and re.fullmatch(r"[0-9.]+", value)
             return f"{value!r} is not {number}", f"write {value} without quotes" if is_quoted else about
         case "tuple_type":
-            return f"{value!r} is not a list", f"write [{value}]. {about}"
+            return f"{value!r} is not a list", f"write [{', '.join(_words(value))}]. {about}"
     return f"{error['msg']}, but it is {value!r}", about
+
+
+def _words(value: Any) -> list[str]:
+    """A command line as the list that a run file wants; anything else as the one entry of it."""
+    try:
+        words = shlex.split(value) if isinstance(value, str) else [str(value)]
+    except ValueError:  # a quote without an end
+        words = str(value).split()
+    return [word if re.fullmatch(r"[\w./=@%+-]+", word) else f'"{word}"' for word in words]
 
 
 def _did_you_mean(key: str, where: Where) -> str:

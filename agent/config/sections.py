@@ -41,6 +41,12 @@ class Workload(Section):
     def refusals(self) -> Iterator[Refusal]:
         if self.kind in ON_THEIR_OWN and not self.command:
             yield Refusal(("kind",), f"kind {self.kind} needs a command", "add command: [python, train.py]")
+        elif len(self.command) == 1 and len(words := self.command[0].split()) > 1:
+            yield Refusal(
+                ("command", 0),
+                f"there is hardly a program called {self.command[0]!r}",
+                f"write [{', '.join(words)}]: the program and each argument by itself",
+            )
         if self.kind == "command" and self.checkpoint_dir is None:
             yield Refusal(
                 ("kind",), "kind command needs the folder that the program saves to", "add checkpoint_dir: FOLDER"

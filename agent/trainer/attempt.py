@@ -24,7 +24,7 @@ from agent.store import StoreError
 from agent.telemetry.ledger import Incident, Resume, utc_now
 from agent.trainer.folder import FolderLink
 from agent.trainer.host import SOCKET, Host
-from agent.trainer.launch import claim, fetch_state, learn_line, trainer_folder
+from agent.trainer.launch import claim, fetch_state, learn_line, tracking_environment, trainer_folder
 from agent.trainer.link import Link
 from agent.trainer.output import Output
 from agent.trainer.periodic import PeriodicSaves
@@ -96,7 +96,7 @@ class Attempt:
             command = host.run.workload.kind == "command"
             if command and (staged := await fetched):  # before the program looks for it
                 await FolderLink.restore(host, staged)
-            env = trainer_environment(os.environ) | host.run.workload.env
+            env = trainer_environment(os.environ) | tracking_environment(host.run) | host.run.workload.env
             env |= {
                 "SPOT_AGENT_SOCKET": str(host.state_dir / SOCKET),
                 "SPOT_RUN_FILE": str(host.run_file),

@@ -96,6 +96,16 @@ def trainer_command(run: RunConfig, run_file: Path) -> list[str]:
     return [sys.executable, "-P", "-m", module[kind], str(run_file)]
 
 
+def tracking_environment(run: RunConfig) -> dict[str, str]:
+    """What W&B's own library reads: a program that calls `wandb.init()` goes on in the run of that name. The key, where
+    there is one, is in the agent's own environment."""
+    wandb = run.tracking.wandb if run.tracking is not None else None
+    if wandb is None:
+        return {}
+    entity = {"WANDB_ENTITY": wandb.entity} if wandb.entity else {}
+    return {"WANDB_PROJECT": wandb.project, "WANDB_RUN_ID": run.run_id, "WANDB_RESUME": "allow", **entity}
+
+
 def trainer_folder(run: RunConfig, run_file: Path) -> Path:
     """The folder that the trainer starts in."""
     return run_file.absolute().parent if run.workload.kind == "script" else Path.cwd()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -10,7 +12,7 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.text import Text
 
-from agent.config import load_run
+from agent.config import RunConfig, load_run
 from agent.store import Store, open_store
 from infra.local.cloud import local_cloud
 from infra.local.demo.scenario import describe
@@ -18,18 +20,24 @@ from infra.local.fleet import Fleet, agent_command, closing_on_signals
 from infra.local.vm import Event
 
 _LONGEST_RUN_S = 30 * 86400.0
+_OURS = {"vms", "bucket"}
+"""What an earlier run leaves in its folder."""
 _CALL_S = 60.0
+
+
+class CannotRun(Exception):
+    """This machine can't train the run; the text says why, and what to do."""
 
 
 def run_once(run_file: Path, *, out: Path) -> int:
     """Train `run_file` on a local VM under the real agent; what it leaves in its bucket is in `out`/bucket.
 
-    Returns the agent's exit status.
+    Returns the agent's exit status. Raises CannotRun.
     """
     run = load_run(run_file)
     console = Console()
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
+    _need_program(run, run_file)
+    _clear(out)
 
     def show(event: Event) -> None:
         if event.name == "trainer_output":
@@ -57,6 +65,42 @@ def run_once(run_file: Path, *, out: Path) -> int:
     if status:
         console.print(f"the agent ended with status {status}: see {fleet.vm.disk / 'agent.log'}", style="bold red")
     return status
+
+
+def _need_program(run: RunConfig, run_file: Path) -> None:
+    if not run.workload.command:
+        return
+    theirs = run.workload.kind == "script"
+    folder, program = run_file.resolve().parent if theirs else Path.cwd(), run.workload.command[0]
+    if theirs and program in ("python", "python3"):  # the one that runs the agent
+        found = True
+    elif "/" in program:
+        found = os.access(folder / program, os.X_OK)
+    else:
+        found = shutil.which(program, path=run.workload.env.get("PATH")) is not None
+    if not found:
+        raise CannotRun(
+            f"{run_file}: workload.command: there is no program {program} to start in {folder}\n"
+            "    fix: correct its name, or install it"
+        )
+
+
+def _clear(out: Path) -> None:
+    """An empty folder: what an earlier run left in it is removed, and nothing else."""
+    try:
+        if out.exists() and (others := {path.name for path in out.iterdir()} - _OURS):
+            raise CannotRun(
+                f"{out} holds {sorted(others)[0]}, which no run has left there, and would be deleted\n"
+                "    fix: name another folder with --out"
+            )
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise CannotRun(
+            f"{out} can't be written: {(error.strerror or str(error)).lower()}\n    fix: name another folder with --out"
+        ) from None
 
 
 def export_bucket(store: Store, folder: Path) -> None:

@@ -53,7 +53,7 @@ def doctor(
 def synth(run_file: RunFile, out: Out = _OUT) -> None:
     """Write the stacks as Terraform's JSON and check them, without any cloud."""
     with _told():
-        _operation(run_file, out=out, yes=True).synthesize()
+        _operation(run_file, out=out, yes=True, to_train=True).synthesize()
 
 
 def deploy(
@@ -69,7 +69,7 @@ def deploy(
     from infra.operate.doctor import report  # noqa: PLC0415, clients that only this needs
 
     with _told():
-        operation = _operation(run_file, out=out, yes=yes)
+        operation = _operation(run_file, out=out, yes=yes, to_train=True)
         findings = operation.examine()
         report.show(Console(), findings)
         if report.has_problems(findings):
@@ -93,7 +93,7 @@ def deploy(
 def diff(run_file: RunFile, out: Out = _OUT, program: With = None) -> None:
     """Show what `spot deploy` would change."""
     with _told():
-        operation = _operation(run_file, out=out, yes=True)
+        operation = _operation(run_file, out=out, yes=True, to_train=True)
         changes = operation.diff(Terraform(program=_chosen(program, cdktf=False)), operation.synthesize())
         typer.echo("\nnothing would change" if not changes else "\nspot deploy would change this")
 
@@ -194,17 +194,17 @@ def preempt_one(run_file: Path, *, vm: str | None, yes: bool) -> None:
         typer.echo(f"{target.name} was told. See what it made of it: spot logs {run_file} --cloud --event window_used")
 
 
-def _deployment(run_file: Path) -> Deployment:
+def _deployment(run_file: Path, *, to_train: bool = False) -> Deployment:
     try:
-        return Deployment.of(load(run_file))
+        return Deployment.of(load(run_file, to_train=to_train))
     except NotDeployable as error:
         typer.echo(f"{run_file}: {error}", err=True)
         raise typer.Exit(2) from None
 
 
-def _operation(run_file: Path, *, out: Path, yes: bool) -> Operation:
+def _operation(run_file: Path, *, out: Path, yes: bool, to_train: bool = False) -> Operation:
     return Operation(
-        deployment=_deployment(run_file),
+        deployment=_deployment(run_file, to_train=to_train),
         run_file=run_file.resolve(),
         out=out.resolve(),
         say=typer.echo,

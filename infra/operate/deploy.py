@@ -61,6 +61,11 @@ class Operation:
 
     def synthesize(self, *, delete_bucket: bool = False) -> list[Stack]:
         """Write and check the stacks. Raises ProgramError where the checks find a mistake."""
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            why = (error.strerror or str(error)).lower()
+            raise ProgramError(f"{self.out} can't be written: {why}\n    fix: name another folder with --out") from None
         # A process of its own: it is the one that `cdktf synth` runs.
         env = {"SPOT_RUN": str(self.run_file), "CDKTF_OUTDIR": str(self.out)}
         env |= {DELETE_BUCKET: self.deployment.bucket} if delete_bucket else {}

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from agent.config import RunConfig, RunFileError, load_run
+from infra.operate.unread import unread
 
 BAD_RUN_FILE = 2
 """Exit code, the same as for a mistake on the command line."""
@@ -17,10 +18,10 @@ BAD_RUN_FILE = 2
 RunFile = Annotated[Path, typer.Argument(metavar="RUN.yaml", help="The run file.")]
 
 
-def load(run_file: Path) -> RunConfig:
-    """The run file, or its mistakes on stderr and exit code 2."""
+def load(run_file: Path, *, to_train: bool = False) -> RunConfig:
+    """The run file, or its mistakes on stderr and exit code 2. `to_train`: what nothing would do is one, too."""
     try:
-        return load_run(run_file)
+        return load_run(run_file, also=unread if to_train else None)
     except RunFileError as error:
         console = Console(stderr=True, soft_wrap=True)
         for line in str(error).splitlines():

@@ -130,9 +130,11 @@ def describe(event: Event) -> str:
         case "window_used":
             return f"window used: step {values['step_committed']} is safe, {values['left_s']:.0f} s to spare"
         case "incident":
-            return f"{values['kind']}: {values['steps_lost']} steps to train again"
+            lost = values["steps_lost"]
+            again = "how much is lost is not known" if lost is None else f"{lost} steps to train again"
+            return f"{values['kind']}: {again}"
         case "complete":
             return f"complete at step {values.get('step', '?')}"
-        case "gave_up" | "save_failed" | "not_staged" | "not_committed":
+        case "gave_up" | "vm_unfit" | "save_failed" | "not_staged" | "not_committed":
             return f"[{event.name}] {values.get('error') or values.get('why')}"
     return ""
