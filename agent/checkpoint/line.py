@@ -42,8 +42,8 @@ class Superseded(Exception):
 class LineEntry:
     """The run's state after one event. `checkpoints`: folders, newest first; those `due` are to be copied as milestones
     before they may go. `step`: the newest one's, or what was restored where the line names none. `since`: the first of
-    the claimant's attempts that no other's came after. `lines`: the metrics object that came with a commit. `result`:
-    what finishing the run left."""
+    the claimant's attempts that no other's came after. `lines`: the metrics object that came with a commit, or with the
+    end. `result`: what finishing the run left."""
 
     sequence: int
     kind: Literal["claim", "restore", "commit", "done"]
@@ -122,12 +122,14 @@ def step_of(folder: str) -> int:
     return int(folder.rpartition("/")[2].partition("-")[0])
 
 
-def finished(newest: LineEntry | None, *, attempt: int, claimant: str, result: dict[str, Any]) -> LineEntry:
+def finished(
+    newest: LineEntry | None, *, attempt: int, claimant: str, result: dict[str, Any], lines: str = ""
+) -> LineEntry:
     """The entry that marks the run complete. Raises Superseded where the line is another's."""
     if newest is None:
-        return LineEntry(1, "done", attempt, claimant, since=attempt, result=result)
+        return LineEntry(1, "done", attempt, claimant, since=attempt, result=result, lines=lines)
     _refuse_another(newest, attempt, claimant)
-    return replace(newest, sequence=newest.sequence + 1, kind="done", result=result, lines="")
+    return replace(newest, sequence=newest.sequence + 1, kind="done", result=result, lines=lines)
 
 
 def _refuse_another(newest: LineEntry, attempt: int, claimant: str) -> None:
@@ -211,14 +213,15 @@ class Line:
         make = partial(fallen_back, attempt=attempt, claimant=claimant, step=step, without=without)
         return self._append(make, timeout=timeout)
 
-    def finish(self, *, attempt: int, claimant: str, result: dict[str, Any], timeout: float) -> LineEntry:
+    def finish(
+        self, *, attempt: int, claimant: str, result: dict[str, Any], lines: str = "", timeout: float
+    ) -> LineEntry:
         """Mark the run complete; once is enough. Raises Superseded where the line is another's."""
         newest = self.newest(timeout=timeout)
         if newest and newest.kind == "done":
             return newest
-        return self._append(
-            lambda newest: finished(newest, attempt=attempt, claimant=claimant, result=result), timeout=timeout
-        )
+        make = partial(finished, attempt=attempt, claimant=claimant, result=result, lines=lines)
+        return self._append(make, timeout=timeout)
 
     def superseded(self, *, attempt: int, claimant: str, timeout: float) -> bool:
         """Whether another VM has taken the line over."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import mmap
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from agent.checkpoint.line import Line
+from agent.checkpoint.lines import LinesObject
 from agent.store import Store, StoreError
 from agent.store.names import RESULTS
 from agent.telemetry.ledger import utc_now
@@ -18,9 +20,20 @@ def is_complete(line: Line, *, timeout: float) -> bool:
     return newest is not None and newest.kind == "done"
 
 
+def mark_complete(
+    store: Store, line: Line, *, attempt: int, claimant: str, result: dict[str, Any], lines: LinesObject, timeout: float
+) -> None:
+    """Mark the run complete, `lines` with it. Raises StoreError, and Superseded where another VM trains this run."""
+    if lines.name:
+        store.create(lines.name, lines.body, timeout=timeout)
+    result = result | {"attempt": attempt, "finished": utc_now()}
+    line.finish(attempt=attempt, claimant=claimant, result=result, lines=lines.name, timeout=timeout)
+
+
 def store_result(
-    store: Store, line: Line, folder: Path, *, attempt: int, claimant: str, step: int, timeout: float
-) -> str:
+    store: Store, line: Line, folder: Path, *, attempt: int, claimant: str, step: int, lines: LinesObject,
+    timeout: float,
+) -> str:  # fmt: skip
     """Upload every file under `folder`, then mark the run complete. Returns the result's name in the bucket.
 
     Raises:
@@ -50,6 +63,6 @@ def store_result(
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(upload, files))
-    done = {"step": step, "attempt": attempt, "result": prefix, "files": len(files), "finished": utc_now()}
-    line.finish(attempt=attempt, claimant=claimant, result=done, timeout=timeout)
+    done = {"step": step, "result": prefix, "files": len(files)}
+    mark_complete(store, line, attempt=attempt, claimant=claimant, result=done, lines=lines, timeout=timeout)
     return f"{store.url}/{prefix}"

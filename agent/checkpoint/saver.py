@@ -7,14 +7,13 @@ the manifest when the last part is verified. A snapshot that was staged outlives
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import structlog
 from spot_training.protocol.arena import Arena
@@ -23,9 +22,10 @@ from spot_training.protocol.messages import ProtocolError, Staged
 from agent.checkpoint.bucket import MILESTONE, Checkpoints
 from agent.checkpoint.drain import Drain, Uploader
 from agent.checkpoint.line import step_of
+from agent.checkpoint.lines import LinesObject, MetricsLines
 from agent.checkpoint.manifest import Manifest, Part, RankParts, folder_name
 from agent.store import AlreadyExists, Corrupt, StoreError, Unavailable
-from agent.store.names import METRICS, ROLLING
+from agent.store.names import ROLLING
 from agent.telemetry.ledger import utc_now
 
 log = structlog.get_logger()
@@ -75,6 +75,7 @@ class Saver:
     claimant: str = ""
     attempt: int = 0
     slots: list[Slot] = field(default_factory=list)
+    lines: MetricsLines = field(default_factory=MetricsLines)
     committed_step: int = 0
     staged_step: int = 0
     committed_attempt: int = 0
@@ -92,7 +93,6 @@ class Saver:
     _untidy: bool = False
     _wanted: set[int] = field(default_factory=set)
     _dropped: list[Slot] = field(default_factory=list)  # out of use, but still draining
-    _lines: dict[int, dict[str, Any]] = field(default_factory=dict)
     _commits: set[asyncio.Task[None]] = field(default_factory=set)
     _committing: asyncio.Lock = field(default_factory=asyncio.Lock)
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -139,7 +139,7 @@ class Saver:
         self.attempt = attempt
         self.staged_step = step
         self.line_known = True
-        self._lines = {at: line for at, line in self._lines.items() if at < step}
+        self.lines.void_from(step)
 
     def share(self, keep: int, arenas: list[Arena]) -> None:
         """The trainer uses the first `keep` known arenas and these; a drain under way keeps the arena it drains."""
@@ -154,9 +154,6 @@ class Saver:
         """A checkpoint fetched from the bucket: the trainer restores from it, and stages into it later."""
         self.share(0, [])
         self.slots = [Slot(arena, staged)]
-
-    def add_line(self, step: int, values: dict[str, Any]) -> None:
-        self._lines[step] = values
 
     def staging(self, index: int, step: int, watermark: int, size: int | None = None) -> None:
         """Bytes below `watermark` are final: upload them.
@@ -309,8 +306,12 @@ class Saver:
         self, attempt: int, staged: Staged, drain: Drain, parts: list[Part], staged_at: float
     ) -> None:
         folder = drain.folder
-        token = folder.removeprefix(f"{ROLLING}{folder_name(staged.step, attempt)}")
-        lines = await self._write_lines(staged.step, attempt, drain, token)
+        token = folder.removeprefix(f"{ROLLING}{folder_name(staged.step, attempt)}").removeprefix("-")
+        end = staged.step + (staged.reason == "final")  # what is logged after the loop belongs to its last step
+        lines = self.lines.between(self.committed_step, end)
+        written = LinesObject.of(lines, attempt=attempt, token=token)
+        if written.name:
+            await self._insist(drain, partial(self.checkpoints.store.create, written.name, written.body))
         manifest = Manifest(
             run_id=self.checkpoints.run_id,
             step=staged.step,
@@ -322,10 +323,10 @@ class Saver:
             ranks=[RankParts(rank=0, size=staged.size, parts=parts)],
             state=staged.state,
         )
-        await self._insist(drain, partial(self.checkpoints.commit, manifest, token=token.removeprefix("-")))
+        await self._insist(drain, partial(self.checkpoints.commit, manifest, token=token))
         commit = partial(
             self.checkpoints.line.commit, attempt=attempt, claimant=self.claimant, folder=folder, step=staged.step,
-            lines=lines, due=self._due(staged, folder), kept=set(self.checkpoints.kept),
+            lines=written.name, due=self._due(staged, folder), kept=set(self.checkpoints.kept),
             keep=self.keep,
         )  # fmt: skip
         await self._insist(drain, commit)
@@ -333,7 +334,7 @@ class Saver:
         self.committed_step = max(self.committed_step, staged.step)
         self.committed_attempt = attempt
         self.line_known = True
-        self._lines = {at: line for at, line in self._lines.items() if at >= staged.step}
+        self.lines.committed(lines, staged.step)
         self.last_commit = Commit(
             step=staged.step,
             reason=staged.reason,
@@ -382,15 +383,6 @@ class Saver:
                     log.warning("bucket_waits", error=str(error), message="tried again until the deadline")
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
             pause = min(longest, 2 * pause)
-
-    async def _write_lines(self, step: int, attempt: int, drain: Drain, token: str) -> str:
-        """Metrics lines of the steps this checkpoint adds, as one object, whose name the line's entry will tell."""
-        name = ""
-        if steps := sorted(at for at in self._lines if self.committed_step <= at < step):
-            body = "".join(json.dumps(self._lines[at]) + "\n" for at in steps).encode()
-            name = f"{METRICS}{steps[0]:012d}-{steps[-1]:012d}-{attempt:05d}{token}.jsonl"
-            await self._insist(drain, partial(self.checkpoints.store.create, name, body))
-        return name
 
     def _housekeep_soon(self) -> None:
         """One housekeeping at a time, beside the saves; the commits meanwhile ask for one more."""

@@ -198,6 +198,10 @@ class Daemon:
     async def _after_failure(self, attempt: Attempt, ending: Ending) -> float:
         """Seconds to wait before the next attempt. Raises VmUnfit or GaveUp where there is none."""
         step = attempt.progress.step
+        if ending.hopeless:
+            self.host.health.count_restart(ending.cause)
+            log.info("trainer_ended", cause=ending.cause, step=step, restart=False)
+            raise GaveUp(f"the trainer's {ending.hopeless}. It would end like this again, so it is not started again")
         restored = attempt.resume.folder if attempt.resume and attempt.ready_once and not attempt.stepped else ""
         decision = self.restarts.decide(ending.cause, step=step, restored=restored)
         self.host.health.count_restart(ending.cause)

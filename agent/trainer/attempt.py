@@ -30,7 +30,7 @@ from agent.trainer.output import Output
 from agent.trainer.periodic import PeriodicSaves
 from agent.trainer.process import Trainer, TrainerRecord
 from agent.trainer.progress import Progress
-from agent.trainer.result import keep_result
+from agent.trainer.result import keep_end, keep_result
 from agent.trainer.scope import move_to_scope
 from agent.vm.systemd import trainer_environment
 
@@ -76,6 +76,7 @@ class Attempt:
         self.complete = False
         self._fetched: asyncio.Task[Staged | None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._learning: asyncio.Task[None] | None = None
         self._record: TrainerRecord | None = None
         self._records: list[asyncio.Task[bool]] = []
 
@@ -138,7 +139,7 @@ class Attempt:
         attempt._record = record
         if record.restored:  # one that hangs may never connect again: it is judged like any that trains
             attempt.on_phase("training")
-        attempt.spawn(attempt._learn())
+        attempt._learning = attempt.spawn(attempt._learn())
         attempt._live()
         return attempt
 
@@ -233,14 +234,22 @@ class Attempt:
             self.resume.mark("restored")
         self.restored_step = step
         if self._record and not self._record.restored:
-            self._record = replace(self._record, restored=True)
-            with contextlib.suppress(OSError):  # a full disk: who adopts it waits for it as for one that begins
-                self._record.write(self.host.record_file)
+            self._note(replace(self._record, restored=True))
         self.progress.note(step, self.host.clock())
         self.on_ready(link)
         asked = self.resume.phases_s["restored"] if self.resume else seconds
         self.host.health.observe_restore(step, asked)
         log.info("restored", step=step, copy_s=round(seconds, 3))
+
+    def on_final(self, step: int) -> None:
+        """Its last save holds `step`: it is about to end."""
+        if self._record and self._record.final != step:
+            self._note(replace(self._record, final=step))
+
+    def _note(self, record: TrainerRecord) -> None:
+        self._record = record
+        with contextlib.suppress(OSError):  # a full disk: who adopts it knows less of it, and waits or tries again
+            record.write(self.host.record_file)
 
     def on_finish(self, step: int, folder: str) -> asyncio.Task[None]:
         """Store the result, beside all else; asked again, it is the same task."""
@@ -256,6 +265,18 @@ class Attempt:
         where = await keep_result(self.host.saver, folder, step=step, timeout=limit)
         self.complete = True
         log.info("complete", step=step, result=where)
+
+    def on_own_end(self, step: int, why: str) -> asyncio.Task[None]:
+        """It ended by itself, with `step` in the bucket: that is all that it leaves."""
+        self.on_phase("finishing")
+        self.finishing = self.spawn(self._end(step, why))
+        self.finishing.add_done_callback(self._on_done)
+        return self.finishing
+
+    async def _end(self, step: int, why: str) -> None:
+        await keep_end(self.host.saver, step=step, why=why, timeout=self.host.run.supervision.finish_timeout)
+        self.complete = True
+        log.info("complete", step=step, why=why)
 
     def _on_folder_saved(self, saves: int, age_s: float) -> None:
         self.progress.note(saves, self.host.clock() - age_s)
@@ -301,6 +322,22 @@ class Attempt:
             return False
         may_come_back = not self.connected.is_set() and (self.ready_once or self.resume is None)
         return self.ready.is_set() or may_come_back
+
+    @property
+    def was_restored(self) -> bool:
+        """Whether it ever had its state back, here or under an agent before this one."""
+        return self.ready_once or bool(self._record and self._record.restored)
+
+    @property
+    def last_step(self) -> int | None:
+        """The last boundary that it told of, itself or by its last save."""
+        told = [self.progress.step, self._record.final if self._record else None]
+        return max((step for step in told if step is not None), default=None)
+
+    async def line_learned(self) -> None:
+        """When it is known what of this line is safe."""
+        if self._learning:
+            await asyncio.shield(self._learning)
 
     @property
     def doing(self) -> str:

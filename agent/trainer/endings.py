@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -14,6 +14,7 @@ from agent.config.causes import Cause, Failure
 from agent.telemetry.ledger import Incident
 from agent.trainer.attempt import Attempt
 from agent.trainer.folder import FolderLink
+from agent.trainer.own_end import Missing, what_is_missing
 
 log = structlog.get_logger()
 
@@ -27,10 +28,12 @@ class VmUnfit(Exception):
 
 @dataclass(frozen=True)
 class Ending:
-    """Why the trainer ended, and the record of it where it was an interruption."""
+    """Why the trainer ended, and the record of it where it was an interruption. `hopeless`: why it would end like this
+    on any VM."""
 
     cause: Cause
     incident: Incident | None = None
+    hopeless: str = ""
 
 
 async def await_end(attempt: Attempt) -> Ending:
@@ -69,14 +72,20 @@ async def _read_exit(attempt: Attempt) -> Ending:
     if attempt.finishing is None and isinstance(attempt.link, FolderLink) and end.code == 0:
         await attempt.link.save("final", deadline=None, timeout=_FINAL_SAVE_S)
         attempt.on_finish(attempt.host.saver.staged_step, str(attempt.link.folder))
+    missing: Missing | None = None
+    if attempt.finishing is None and attempt.host.run.workload.kind != "command" and end.code == 0:
+        missing = await what_is_missing(attempt)
+        if not missing and attempt.last_step is not None:
+            attempt.on_own_end(attempt.last_step, f"it ended by itself with exit status 0 at step {attempt.last_step}")
     if attempt.finishing:  # the result outlives its trainer
         await asyncio.shield(attempt.finishing)
     if attempt.complete:
         return Ending("complete")
     kind: Failure = "out_of_memory" if end.out_of_memory else "crash"
-    hint = ": it ended without session.finish(), so the run is not complete" if end.code == 0 else ""
-    detail = "\n".join([end.describe() + hint, *attempt.process.last_lines(5)])
-    return _failure(attempt, attempt.incident(kind, "supervisor", detail=detail, at=end.at), kind)
+    why = f"{end.describe()}, and the run is not complete: {missing.what}" if missing else end.describe()
+    detail = "\n".join([why, *attempt.process.last_lines(5)])
+    ending = _failure(attempt, attempt.incident(kind, "supervisor", detail=detail, at=end.at), kind)
+    return replace(ending, hopeless=why) if missing and missing.everywhere else ending
 
 
 async def _end_hung(attempt: Attempt) -> Ending:

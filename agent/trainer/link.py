@@ -43,6 +43,7 @@ class TrainerEvents(Protocol):
 
     def on_heartbeat(self, step: int, *, boundary: bool, phase: Phase) -> None: ...
     def on_restored(self, link: Link, step: int, seconds: float) -> None: ...
+    def on_final(self, step: int) -> None: ...
     def on_finish(self, step: int, folder: str) -> asyncio.Task[None]: ...
 
 
@@ -134,18 +135,22 @@ class SocketLink:
         self._events.on_heartbeat(message.step, boundary=message.boundary, phase=message.phase)
 
     async def _on_line(self, message: Line, _: list[int]) -> None:
-        self._saver.add_line(message.step, message.values)
+        self._saver.lines.add(message.step, message.values)
 
     async def _on_staging(self, message: Staging, _: list[int]) -> None:
         self._saver.staging(message.arena, message.step, message.watermark)
 
     async def _on_staged(self, message: Staged, _: list[int]) -> None:
         await self._saver.staged(message)
+        if message.reason == "final":
+            self._events.on_final(message.step)
         self._settle(message.reason, "staged")
 
     async def _on_declined(self, message: Declined, _: list[int]) -> None:
         if message.staged and message.reason == "milestone":
             self._saver.want_milestone(message.step)
+        if message.staged and message.reason == "final":
+            self._events.on_final(message.step)
         if not message.staged:
             log.warning("save_declined", step=message.step, reason=message.reason, why=message.why)
         self._settle(message.reason, "unchanged" if message.staged else "none")

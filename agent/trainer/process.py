@@ -199,6 +199,8 @@ class TrainerRecord:
     attempt: int
     restored: bool = False
     """It had its state back, so that it has been training since."""
+    final: int | None = None
+    """The step of its last save, by its own word: it was about to end."""
 
     def write(self, path: Path) -> None:
         aside = path.with_suffix(".tmp")
@@ -214,9 +216,11 @@ class TrainerRecord:
         """The record of the trainer that was started last; None where there is none, or it can't be read."""
         try:
             values = json.loads(path.read_text())
+            final = values.get("final")
             return cls(
-                int(values["pid"]), float(values["created"]), int(values["attempt"]), bool(values.get("restored"))
-            )
+                int(values["pid"]), float(values["created"]), int(values["attempt"]), bool(values.get("restored")),
+                None if final is None else int(final),
+            )  # fmt: skip
         except (OSError, ValueError, TypeError, KeyError):
             return None
 

@@ -39,10 +39,12 @@ class RunRecords:
         return [json.loads(self.store.read(name, timeout=_TIMEOUT_S)) for name in sorted(names)]
 
     def result(self) -> dict[str, bytes]:
-        """The files of the finished model. Raises NotFound while the run is not complete."""
+        """The files of the finished model; none where its program handed none over. NotFound: it is not complete."""
         newest = self._line()[-1:]
         if not newest or newest[0]["kind"] != "done":
             raise NotFound(f"{self.store.url} has no result: the run is not complete")
+        if not newest[0]["result"]["result"]:
+            return {}
         prefix = newest[0]["result"]["result"] + "/"
         return {
             stored.name.removeprefix(prefix): self.store.read(stored.name, timeout=_TIMEOUT_S)

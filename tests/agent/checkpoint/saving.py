@@ -46,7 +46,7 @@ class Toy:
 
     def log(self, first: int, end: int) -> None:
         for step in range(first, end):
-            self.saver.add_line(step, line(step))
+            self.saver.lines.add(step, line(step))
 
     def staged(self, step: int, arena: int = 0, reason: SaveReason = "cadence") -> Staged:
         return Staged(arena, step, SIZE, {"step": step}, reason, 0.25)

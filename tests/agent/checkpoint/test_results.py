@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.checkpoint.line import Line
+from agent.checkpoint.lines import LinesObject
 from agent.checkpoint.results import is_complete, store_result
 from agent.store import Forbidden, NotFound, StoreError, Unavailable, open_store
 from infra.local.bucket import RunRecords
@@ -33,7 +34,9 @@ def model(tmp_path: Path) -> Path:
 
 
 def finish(store: Watched, folder: Path, attempt: int = 3) -> str:
-    return store_result(store, Line(store), folder, attempt=attempt, claimant="us", step=12, timeout=T)
+    return store_result(
+        store, Line(store), folder, attempt=attempt, claimant="us", step=12, lines=LinesObject(), timeout=T
+    )
 
 
 def test_every_file_is_in_the_bucket_as_it_was_and_the_run_is_complete(store: Watched, model: Path) -> None:
