@@ -221,7 +221,7 @@ class TrainerRecord:
                 int(values["pid"]), float(values["created"]), int(values["attempt"]), bool(values.get("restored")),
                 None if final is None else int(final),
             )  # fmt: skip
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
 
     def alive(self) -> bool:
