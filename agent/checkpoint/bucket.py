@@ -18,7 +18,6 @@ from agent.checkpoint.manifest import (
     MANIFEST,
     Manifest,
     ManifestError,
-    NewerFormatError,
     folder_name,
     parse_manifest,
 )
@@ -154,8 +153,6 @@ class Checkpoints:
             try:
                 manifest = self.read(entry, timeout=timeout)
                 kept.append(self.keep_as_milestone(manifest, token=entry.token, timeout=timeout))
-            except NewerFormatError:
-                raise
             except (ManifestError, NotFound, Corrupt) as error:
                 # It can't be kept, and must not stand in the way of the others.
                 log.error("checkpoint_bad", folder=entry.folder, step=entry.step, error=str(error))
@@ -267,7 +264,5 @@ class Checkpoints:
         yield entry.manifest_name
         try:
             yield from self.read(entry, timeout=timeout).part_names()
-        except NewerFormatError:
-            raise  # what it refers to is not known, so nothing may be deleted
-        except (ManifestError, NotFound, Corrupt):
+        except (ManifestError, NotFound, Corrupt):  # not a newer version's: what that refers to is not known
             return  # a bad one keeps its place until it is old enough; its folder is safe by name

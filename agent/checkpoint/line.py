@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any, Literal
 
 from agent.store import AlreadyExists, NotFound, Store, StoreError
+from agent.store.formats import LINE_FORMAT, refuse_newer
 from agent.store.names import LINE
 from agent.telemetry.ledger import utc_now
 
@@ -57,6 +58,7 @@ class LineEntry:
     result: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)
     created: str = ""
+    format: int = LINE_FORMAT
 
     @property
     def name(self) -> str:
@@ -147,7 +149,8 @@ def _refuse_after_the_end(newest: LineEntry) -> None:
 
 
 class Line:
-    """The line of one run. Thread-safe; every call takes its own `timeout` in seconds and may raise StoreError."""
+    """The line of one run. Thread-safe; every call takes its own `timeout` in seconds and may raise StoreError, and
+    NewerFormatError where a newer version of this program goes on with the run."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -256,6 +259,7 @@ class Line:
     def _read(self, name: str, *, timeout: float) -> LineEntry:
         try:
             values = json.loads(self._store.read(name, timeout=timeout))
+            refuse_newer(values, reads=LINE_FORMAT, where=f"{self._store.url}/{name}")
             return LineEntry(**{**values, "checkpoints": tuple(values["checkpoints"]), "due": tuple(values["due"])})
         except (ValueError, TypeError, KeyError) as error:
             raise StoreError(f"{self._store.url}/{name} is no entry of a line: {error!r}") from error

@@ -16,16 +16,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-FORMAT = 1
+from agent.store.formats import MANIFEST_FORMAT, refuse_newer
+
 MANIFEST = "manifest.json"
 
 
 class ManifestError(Exception):
     """A manifest that can't be used; the next older checkpoint may be."""
-
-
-class NewerFormatError(ManifestError):
-    """Written by a newer version of this program: falling back would fork the run, so nobody may."""
 
 
 class Part(BaseModel):
@@ -103,13 +100,9 @@ def parse_manifest(raw: bytes, *, where: str) -> Manifest:
 
     try:
         values = json.loads(raw)
-        found = values.get("format")
-    except (ValueError, AttributeError) as error:
+    except ValueError as error:
         raise ManifestError(f"{where}: not a manifest ({error})") from error
-    if isinstance(found, int) and found > FORMAT:
-        raise NewerFormatError(
-            f"{where}: written in format {found}, this version reads up to {FORMAT}: upgrade spot-training on this VM"
-        )
+    refuse_newer(values, reads=MANIFEST_FORMAT, where=where)
     try:
         manifest = Manifest.model_validate(values)
         manifest.check()

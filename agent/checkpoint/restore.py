@@ -16,7 +16,7 @@ import structlog
 from spot_training.protocol.arena import Arena, ArenaError
 
 from agent.checkpoint.bucket import Checkpoints, Entry
-from agent.checkpoint.manifest import Manifest, ManifestError, NewerFormatError, Part
+from agent.checkpoint.manifest import Manifest, ManifestError, Part
 from agent.store import Corrupt, Forbidden, NotFound, Store, StoreError, Unavailable
 
 log = structlog.get_logger()
@@ -83,8 +83,6 @@ def _fetch_newest(
         try:
             manifest = checkpoints.read(entry, timeout=timeout)
             arena = fetch(checkpoints.store, manifest, connections=connections, timeout=timeout)
-        except NewerFormatError:
-            raise
         except (ManifestError, Corrupt, NotFound) as error:
             if isinstance(error, NotFound) and not entry.rolling and checkpoints.line.known:
                 continue  # it was never copied as a milestone

@@ -25,6 +25,7 @@ from agent.checkpoint.line import step_of
 from agent.checkpoint.lines import LinesObject, MetricsLines
 from agent.checkpoint.manifest import Manifest, Part, RankParts, folder_name
 from agent.store import AlreadyExists, Corrupt, StoreError, Unavailable
+from agent.store.formats import NewerFormatError
 from agent.store.names import ROLLING
 from agent.telemetry.ledger import utc_now
 
@@ -130,9 +131,12 @@ class Saver:
         )
 
     def superseded(self, *, timeout: float) -> bool:
-        """Whether another VM has claimed a newer attempt of this run. Blocks; call it in a thread."""
+        """Whether another VM, of a newer version maybe, has claimed a newer attempt. Blocks; call it in a thread."""
         line = self.checkpoints.line
-        return line.superseded(attempt=self.attempt, claimant=self.claimant, timeout=timeout)
+        try:
+            return line.superseded(attempt=self.attempt, claimant=self.claimant, timeout=timeout)
+        except NewerFormatError:
+            return True
 
     def begin_attempt(self, attempt: int, step: int) -> None:
         """A trainer starts at `step`: metrics lines past it are void, they will be logged again."""

@@ -126,6 +126,7 @@ EVENTS: dict[str, EventDoc] = {
     "checkpoint_passed_over": _doc(
         "the trainer fails each time it starts from it: an older one is tried", "folder why"
     ),
+    "line_unreadable": _doc("a newer version of this program goes on with the run: this VM stops", "error"),
     "bucket_waits": _doc("the bucket is away, or does not let this VM in yet; asked again", "error message"),
     "result_refused": _doc(
         "the result could not be stored; it is kept in folder, and tried again", "error folder left_s"

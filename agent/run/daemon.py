@@ -20,7 +20,6 @@ from spot_training.protocol.channel import AsyncConnection, listen
 from spot_training.protocol.messages import Drill, DrillReport, Staged
 
 from agent.checkpoint.line import AttemptError, RunComplete, Superseded
-from agent.checkpoint.manifest import NewerFormatError
 from agent.checkpoint.restore import RestoreError
 from agent.checkpoint.results import is_complete
 from agent.config.causes import FAILURES, Cause
@@ -29,6 +28,7 @@ from agent.run.drill import answer_drill
 from agent.run.emergency import RECORD_S, use_window
 from agent.run.window import SHUTDOWN_SOURCES, Window
 from agent.store import Forbidden, NotFound, StoreError, Unavailable
+from agent.store.formats import NewerFormatError
 from agent.telemetry.ledger import Incident
 from agent.trainer.attempt import Attempt
 from agent.trainer.endings import Ending, VmUnfit, await_end
@@ -96,7 +96,10 @@ class Daemon:
         """Run until the run is complete, a notice ends this VM, or the run can't go on. Returns the exit status."""
         saver = self.host.saver
         saver.on_commit, saver.on_failure = self._on_commit, self._on_save_failed
-        record = TrainerRecord.read(self.host.record_file)
+        try:
+            record = TrainerRecord.read(self.host.record_file)
+        except NewerFormatError as error:  # it may run: a second trainer beside it is worse than none
+            return await self._give_up(VmUnfit(str(error)))
         if record:  # before anybody is asked: a notice may come next, or the trainer say hello
             self.attempt = Attempt.adopt(self.host, record)
         reception = Reception(lambda: self.attempt, self._drill)
@@ -168,8 +171,9 @@ class Daemon:
                     self.cause = "complete"
                 return 0
             if ending.cause == "superseded":
-                if await self._patiently(self._is_complete):
-                    raise RunComplete
+                with contextlib.suppress(NewerFormatError):  # by a newer version, then
+                    if await self._patiently(self._is_complete):
+                        raise RunComplete
                 raise Superseded("another VM has started a newer attempt of this run; this one stops")
             pause_s = await self._after_failure(attempt, ending)
             with contextlib.suppress(TimeoutError):
@@ -223,7 +227,7 @@ class Daemon:
         """Whether `vms` others have failed since the last checkpoint. Not known, where the bucket is away: no."""
         since = self.host.saver.committed_attempt
         ask = partial(self.host.ledger.failed_elsewhere, kinds, since_attempt=since, timeout=_CALL_TIMEOUT_S)
-        with contextlib.suppress(StoreError):
+        with contextlib.suppress(StoreError, NewerFormatError):
             return await asyncio.to_thread(ask) >= vms
         return False
 

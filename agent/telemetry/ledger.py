@@ -22,6 +22,7 @@ import structlog
 
 from agent.config.causes import Cause
 from agent.store import Store, StoreError
+from agent.store.formats import LEDGER_FORMAT, refuse_newer
 from agent.store.names import EVENTS
 
 log = structlog.get_logger()
@@ -112,7 +113,7 @@ def write_record(store: Store, record: Incident | Resume, *, timeout: float) -> 
     what = f"incident-{record.kind}" if isinstance(record, Incident) else "resume"
     stamp = record.at_utc.replace(":", "").replace("-", "").replace("+0000", "Z")
     name = f"{EVENTS}{stamp}-{record.attempt:05d}-{what}.json"
-    values = dataclasses.asdict(record) | {"record": type(record).__name__.lower()}
+    values = dataclasses.asdict(record) | {"record": type(record).__name__.lower(), "format": LEDGER_FORMAT}
     if isinstance(record, Incident):
         values["steps_lost"] = record.steps_lost
     store.create(name, json.dumps(values, sort_keys=True, indent=1).encode(), timeout=timeout)
@@ -143,5 +144,7 @@ class Ledger:
         for stored in self.store.list(EVENTS, timeout=timeout):
             found = _NAME.fullmatch(stored.name.removeprefix(EVENTS))
             if found and found["kind"] in kinds and int(found["attempt"]) >= since_attempt:
-                others.add(json.loads(self.store.read(stored.name, timeout=timeout)).get("claimant"))
+                values = json.loads(self.store.read(stored.name, timeout=timeout))
+                refuse_newer(values, reads=LEDGER_FORMAT, where=f"{self.store.url}/{stored.name}")
+                others.add(values.get("claimant"))
         return len(others - {self.claimant, None, ""})

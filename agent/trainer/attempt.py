@@ -21,6 +21,7 @@ from spot_training.protocol.messages import Phase, SaveAnswer, SaveReason, Stage
 from agent.checkpoint.line import RunComplete, Superseded
 from agent.config.causes import FAILURES, Cause
 from agent.store import StoreError
+from agent.store.formats import NewerFormatError
 from agent.telemetry.ledger import Incident, Resume, utc_now
 from agent.trainer.folder import FolderLink
 from agent.trainer.host import SOCKET, Host
@@ -145,7 +146,11 @@ class Attempt:
 
     async def _learn(self) -> None:
         """What of this line is safe: asked until the bucket answers, for until then nobody knows."""
-        await learn_line(self.host.saver, self.number)
+        try:
+            await learn_line(self.host.saver, self.number)
+        except NewerFormatError as error:
+            log.error("line_unreadable", error=str(error))
+            self.superseded.set()
         self.host.health.set_committed(self.host.saver.committed_step)
 
     def _live(self) -> None:
@@ -295,7 +300,7 @@ class Attempt:
             await self.link.committed(index, staged.step)
 
     async def on_save_failed(self, index: int, staged: Staged, error: Exception) -> None:
-        if isinstance(error, (Superseded, RunComplete)):
+        if isinstance(error, (Superseded, RunComplete, NewerFormatError)):
             self.superseded.set()
         self.periodic.schedule(self.host.saver.last_commit)
         if self.link:
@@ -418,8 +423,8 @@ class Attempt:
                 self.hung.set()
             if now - fenced_at > _FENCE_EVERY_S:
                 fenced_at = now
+                ask = partial(self.host.saver.superseded, timeout=_FENCE_TIMEOUT_S)
                 with contextlib.suppress(StoreError):
-                    ask = partial(self.host.saver.superseded, timeout=_FENCE_TIMEOUT_S)
                     if await asyncio.to_thread(ask):
                         self.superseded.set()
 

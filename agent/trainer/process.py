@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 import structlog
 
+from agent.store.formats import TRAINER_FORMAT, refuse_newer
 from agent.trainer.output import last_lines
 
 log = structlog.get_logger()
@@ -201,6 +202,7 @@ class TrainerRecord:
     """It had its state back, so that it has been training since."""
     final: int | None = None
     """The step of its last save, by its own word: it was about to end."""
+    format: int = TRAINER_FORMAT
 
     def write(self, path: Path) -> None:
         aside = path.with_suffix(".tmp")
@@ -213,9 +215,11 @@ class TrainerRecord:
 
     @classmethod
     def read(cls, path: Path) -> TrainerRecord | None:
-        """The record of the trainer that was started last; None where there is none, or it can't be read."""
+        """The record of the trainer that was started last; None where there is none, or it can't be read. Raises
+        NewerFormatError."""
         try:
             values = json.loads(path.read_text())
+            refuse_newer(values, reads=TRAINER_FORMAT, where=str(path))
             final = values.get("final")
             return cls(
                 int(values["pid"]), float(values["created"]), int(values["attempt"]), bool(values.get("restored")),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.store import NotFound, Store
+from agent.store.formats import LEDGER_FORMAT, LINE_FORMAT, refuse_newer
 from agent.store.names import EVENTS, LINE
 
 _TIMEOUT_S = 30.0
@@ -24,19 +25,24 @@ class RunRecords:
         for entry in self._line():
             if entry["lines"]:
                 for text in self.store.read(entry["lines"], timeout=_TIMEOUT_S).splitlines():
-                    line = json.loads(text)
-                    lines[line["step"]] = line
-        return [line for _, line in sorted(lines.items())]
+                    values = json.loads(text)
+                    lines[values["step"]] = values
+        return [values for _, values in sorted(lines.items())]
 
     def _line(self) -> list[dict[str, Any]]:
         """The entries of the run's line, oldest first: their numbers count down."""
         names = sorted((stored.name for stored in self.store.list(LINE, timeout=_TIMEOUT_S)), reverse=True)
-        return [json.loads(self.store.read(name, timeout=_TIMEOUT_S)) for name in names]
+        return [self._read(name, reads=LINE_FORMAT) for name in names]
 
     def records(self) -> list[dict[str, Any]]:
         """Incidents and resumes, in the order they began."""
         names = [stored.name for stored in self.store.list(EVENTS, timeout=_TIMEOUT_S)]
-        return [json.loads(self.store.read(name, timeout=_TIMEOUT_S)) for name in sorted(names)]
+        return [self._read(name, reads=LEDGER_FORMAT) for name in sorted(names)]
+
+    def _read(self, name: str, *, reads: int) -> dict[str, Any]:
+        values: dict[str, Any] = json.loads(self.store.read(name, timeout=_TIMEOUT_S))
+        refuse_newer(values, reads=reads, where=f"{self.store.url}/{name}")
+        return values
 
     def result(self) -> dict[str, bytes]:
         """The files of the finished model; none where its program handed none over. NotFound: it is not complete."""

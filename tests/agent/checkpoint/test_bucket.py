@@ -17,12 +17,12 @@ from agent.checkpoint.bucket import Checkpoints, Entry
 from agent.checkpoint.manifest import (
     Manifest,
     ManifestError,
-    NewerFormatError,
     Part,
     RankParts,
     folder_name,
 )
 from agent.store import AlreadyExists, Corrupt, Forbidden, NotFound, StoreError, open_store
+from agent.store.formats import NewerFormatError
 from agent.store.names import MILESTONE_PART, MILESTONES, ROLLING
 from tests.agent.stores import Watched
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from agent.checkpoint.bucket import Checkpoints
+from agent.checkpoint.drain import Uploader
 from agent.checkpoint.line import AttemptError, Line, LineEntry, RunComplete, Superseded
+from agent.checkpoint.saver import Saver
 from agent.store import StoreError, Unavailable, open_store
+from agent.store.formats import NewerFormatError
+from infra.local.bucket import RunRecords
 from tests.agent.stores import Watched
 
 T = 10.0
@@ -212,3 +220,37 @@ def test_an_entry_that_can_not_be_read_is_an_error_and_no_empty_line(store: Watc
     store.create("line/999999998.json", content, timeout=T)
     with pytest.raises(StoreError, match="is no entry of a line"):
         claim(Line(store), "us")
+
+
+def test_an_entry_of_a_newer_version_is_refused_by_name_and_never_misread(store: Watched) -> None:
+    line = Line(store)
+    mine = claim(line, "us")
+    newer = json.loads(store.read(mine.name, timeout=T)) | {"sequence": 2, "format": 2, "claimant": "them", "more": 1}
+    store.create("line/999999997.json", json.dumps(newer).encode(), timeout=T)
+    looks: list[Callable[[], object]] = [
+        partial(commit, line, mine, 4),
+        partial(Line(store).newest, timeout=T),
+        partial(claim, line, "us"),
+        RunRecords(store).metrics,
+    ]
+    for look in looks:
+        with pytest.raises(NewerFormatError, match="newer version of spot-training"):
+            look()
+
+
+def test_an_entry_of_a_version_that_had_no_format_is_read(store: Watched) -> None:
+    entry = claim(Line(store), "us")
+    values = json.loads(store.read(entry.name, timeout=T))
+    assert values.pop("format") == 1
+    store.create("line/999999997.json", json.dumps(values | {"sequence": 2}).encode(), timeout=T)
+    newest = Line(store).newest(timeout=T)
+    assert newest
+    assert newest.sequence == 2
+
+
+def test_who_finds_a_newer_versions_entry_beside_its_own_trainer_is_superseded(store: Watched) -> None:
+    saver = Saver(Checkpoints(store, "run"), Uploader(store), 3, "us")
+    assert saver.claim(facts={}, timeout=T) == 1
+    assert not saver.superseded(timeout=T)
+    store.create("line/999999997.json", b'{"format": 2}', timeout=T)
+    assert saver.superseded(timeout=T)

@@ -16,9 +16,10 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from agent.checkpoint.bucket import Checkpoints
-from agent.checkpoint.manifest import NewerFormatError, folder_name
+from agent.checkpoint.manifest import folder_name
 from agent.checkpoint.restore import Fetched, RestoreError, fetch_newest
 from agent.store import Store, Unavailable, open_store
+from agent.store.formats import NewerFormatError
 from agent.store.names import ROLLING
 from agent.telemetry.ledger import Resume
 from agent.trainer.launch import fetch_state

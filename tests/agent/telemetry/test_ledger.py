@@ -71,8 +71,8 @@ def test_a_record_in_the_bucket_is_the_record(store: Watched) -> None:
     for each in (record, resume):
         write_record(store, each, timeout=T)
     assert RunRecords(store).records() == [
-        asdict(record) | {"record": "incident", "steps_lost": 3},
-        asdict(resume) | {"record": "resume"},
+        asdict(record) | {"record": "incident", "format": 1, "steps_lost": 3},
+        asdict(resume) | {"record": "resume", "format": 1},
     ]
 
 

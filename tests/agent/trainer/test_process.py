@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from agent.store.formats import NewerFormatError
 from agent.trainer.output import Output, last_lines
 from agent.trainer.process import Exit, Trainer, TrainerRecord
 
@@ -309,6 +310,9 @@ def test_the_record_of_a_trainer_is_believed_for_that_very_process_only(tmp_path
         for text in (*map(json.dumps, [{"pid": trainer.pid}, []]), "", '{"pid": 1'):
             path.write_text(text)
             assert TrainerRecord.read(path) is None, text
+        path.write_text(json.dumps(values | {"format": 2}))
+        with pytest.raises(NewerFormatError, match="newer version"):  # it may run: no second one is started beside it
+            TrainerRecord.read(path)
         path.write_text(json.dumps(values | {"created": values["created"] - 5}))
         another = TrainerRecord.read(path)
         assert another
