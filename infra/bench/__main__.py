@@ -3,10 +3,10 @@
     python -m infra.bench [--only NAME ...] [--tries N] [--size-gb GB] [--out FILE]
 
 The results file holds `machine` (what the figures depend on), `settings`, one entry for each measurement that ran
-(`stall`, `save` and `restore` with `unthrottled` and `throttled`, `notice`, `footprint`; the `Result` of each module
-says what is in it; `save.notice_to_committed_s` is of one real preemption at the end) and `targets` (name, value,
-bound, limit, unit, met). `state`: bytes and count of the tensors; `peer`: where torch.save was fastest, and whether
-torch.load was with mmap.
+(`stall`, `save` and `restore` with `unthrottled` and `throttled`, `notice`, `flood`, `footprint`; the `Result` of each
+module says what is in it; `save.notice_to_committed_s` is of one real preemption at the end) and `targets` (name,
+value, bound, limit, unit, met). `state`: bytes and count of the tensors; `peer`: where torch.save was fastest, and
+whether torch.load was with mmap.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from typing import Any
 
 from rich.console import Console
 
-from infra.bench import footprint, notice, restore, save, stall, tables
+from infra.bench import flood, footprint, notice, restore, save, stall, tables
 from infra.bench.figures import BenchError, Target, machine_facts
 from infra.bench.memory import huge_pages
 from infra.bench.rig import BUCKET, running_rig
 from infra.local.storage.control import StorageControl, running_storage
 from infra.local.vm import VmError
 
-NAMES = ("stall", "save", "restore", "notice", "footprint")
+NAMES = ("stall", "save", "restore", "notice", "flood", "footprint")
 THROTTLED = {"stream_bytes_per_s": 100e6, "total_bytes_per_s": 3e9, "first_byte_s": 0.03}
 _SHM = Path("/dev/shm")  # noqa: S108 - memory, to give the peer the fastest file there is
 
@@ -64,7 +64,7 @@ def run(settings: Settings, out: Path, console: Console) -> dict[str, Any]:
         results["notice"] = latency
         targets += notice.targets(latency)
         console.print(tables.notice(latency))
-    if {"save", "restore", "footprint"} & {*settings.only}:
+    if {"save", "restore", "flood", "footprint"} & {*settings.only}:
         targets += _with_storage(settings, results, console)
     results["targets"] = [target.as_json() for target in targets]
     console.print(tables.targets(targets))
@@ -82,11 +82,18 @@ def _with_storage(settings: Settings, results: dict[str, Any], console: Console)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         memory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir=_SHM)))
         # Room for a checkpoint of each side and one on its way, so that the server never waits for fresh memory.
-        storage = stack.enter_context(running_storage(preallocate=int(3.1 * settings.size), start_timeout=120.0))
+        room = int(3.1 * settings.size) if {"save", "restore"} & {*settings.only} else 0
+        storage = stack.enter_context(running_storage(preallocate=room, start_timeout=120.0))
         storage.create_bucket(BUCKET)
         before = os.environ.get("STORAGE_EMULATOR_HOST")
         stack.callback(_set_environment, before)
         _set_environment(storage.url)
+        if "flood" in settings.only:
+            console.print("notices under a flood of output ...", style="dim")
+            flooded = flood.measure(storage, folder, notices=settings.notices // 2)
+            results["flood"] = flooded
+            targets += flood.targets(flooded)
+            console.print(tables.flood(flooded))
         if "footprint" in settings.only:
             console.print("the agent's footprint ...", style="dim")
             result = footprint.measure(storage, folder, tries=settings.tries, idle_s=settings.idle_s)

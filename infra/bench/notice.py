@@ -51,7 +51,7 @@ def measure(notices: int = 200, polls: int = 10) -> Result:
             watched = [_give_notice(server, heard, 0.03) for _ in range(notices)]
         with _watcher(_poll, server.host) as heard:
             polled = [_give_notice(server, heard, POLL_EVERY_S) for _ in range(polls)]
-    long_poll, poll = _summarize(watched), _summarize(polled)
+    long_poll, poll = summarize(watched), summarize(polled)
     return Result(long_poll=long_poll, poll_1s=poll, median_ratio=round(poll["p50_ms"] / long_poll["p50_ms"], 1))
 
 
@@ -130,7 +130,8 @@ def _poll(host: str, tell: Connection) -> None:
     asyncio.run(run())
 
 
-def _summarize(seconds: list[float]) -> Latency:
+def summarize(seconds: list[float]) -> Latency:
+    """Percentiles, in milliseconds."""
     percentiles = statistics.quantiles(seconds, n=100, method="inclusive")
     return Latency(
         count=len(seconds),

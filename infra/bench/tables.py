@@ -7,6 +7,8 @@ from typing import Any
 from rich.table import Table
 
 from infra.bench.figures import Spread, Target
+from infra.bench.flood import Flood
+from infra.bench.flood import Result as FloodResult
 from infra.bench.footprint import Result as FootprintResult
 from infra.bench.notice import Result as NoticeResult
 from infra.bench.restore import Result as RestoreResult
@@ -42,6 +44,21 @@ def notice(result: NoticeResult) -> Table:
     for name, latency in (("the agent's long poll", result["long_poll"]), ("a poll every second", result["poll_1s"])):
         figures = (f"{latency['p50_ms']:.1f} ms", f"{latency['p99_ms']:.1f} ms", f"{latency['max_ms']:.1f} ms")
         table.add_row(f"{name} ({latency['count']})", *figures)
+    return table
+
+
+def flood(result: FloodResult) -> Table:
+    table = _table("Notice to agent, beside a trainer that prints", "preempted p50, p99", "SIGTERM p50, p99", "agent")
+    kinds: tuple[tuple[str, Flood], ...] = (
+        ("nothing", result["silence"]),
+        ("a million lines a second", result["lines"]),
+        ("a line without end", result["no_end"]),
+        ("a progress bar, a million states a second", result["progress"]),
+    )
+    for name, found in kinds:
+        both = [f"{of['p50_ms']:.1f}, {of['p99_ms']:.1f} ms" for of in (found["metadata"], found["sigterm"])]
+        table.add_row(f"{name} ({found['bytes_per_s'] / 1e6:.0f} MB/s)", *both, f"{found['agent_percent']:.1f} %")
+    table.add_row("", f"[bold]the worst p99 is {result['worst_ratio']:.1f} x that beside silence")
     return table
 
 
