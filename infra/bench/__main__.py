@@ -90,7 +90,7 @@ def _with_storage(settings: Settings, results: dict[str, Any], console: Console)
         _set_environment(storage.url)
         if "flood" in settings.only:
             console.print("notices under a flood of output ...", style="dim")
-            flooded = flood.measure(storage, folder, notices=settings.notices // 2)
+            flooded = flood.measure(storage, folder, notices=max(2, settings.notices // 2))
             results["flood"] = flooded
             targets += flood.targets(flooded)
             console.print(tables.flood(flooded))
