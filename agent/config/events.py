@@ -67,8 +67,11 @@ EVENTS: dict[str, EventDoc] = {
     ),
     "shutdown_cancelled": _doc("logind cancelled the shutdown", "message"),
     "inhibitor_lost": _doc("logind no longer waits for the agent at a shutdown; SIGTERM remains", "reason"),
-    "logind_absent": _doc("no logind here: metadata server and SIGTERM alone", "reason message"),
-    "logind_lost": _doc("the system bus is gone: metadata server and SIGTERM alone", "reason message"),
+    "logind_absent": _doc("no logind here, looked for again: metadata server and SIGTERM alone", "reason message"),
+    "logind_lost": _doc(
+        "the system bus is gone, looked for again: metadata server and SIGTERM alone", "reason message"
+    ),
+    "logind_back": _doc("logind is there after all: heard, and asked to wait for the agent at a shutdown", "seconds"),
     "metadata_absent": _doc("not on Google Compute Engine: no notices from there", "reason message"),
     "metadata_away": _doc("the metadata server does not answer; asked again", "path reason"),
     "metadata_back": _doc("it answers again", "path seconds"),

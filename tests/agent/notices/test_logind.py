@@ -8,14 +8,15 @@ import os
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from dbus_fast import Message
 from dbus_fast.aio import MessageBus
-from dbus_fast.service import ServiceInterface, dbus_method, dbus_signal
+from dbus_fast.constants import PropertyAccess
+from dbus_fast.service import ServiceInterface, dbus_method, dbus_property, dbus_signal
 from structlog.testing import capture_logs
 
 from agent.notices import Notices
@@ -34,6 +35,7 @@ class Login1(ServiceInterface):
     def __init__(self) -> None:
         super().__init__(MANAGER)
         self.asked: list[tuple[str, str, str, str]] = []
+        self.preparing = False
         self.reader = -1
 
     @dbus_method()
@@ -42,6 +44,10 @@ class Login1(ServiceInterface):
         self.reader, writer = os.pipe()
         asyncio.get_running_loop().call_later(0.2, os.close, writer)  # sent by then: keep no copy
         return writer
+
+    @dbus_property(access=PropertyAccess.READ)
+    def PreparingForShutdown(self) -> "b":  # type: ignore[name-defined] # noqa: F821, UP037, N802
+        return self.preparing
 
     @dbus_signal()
     def PrepareForShutdown(self, start) -> "b":  # type: ignore[no-untyped-def,name-defined] # noqa: F821, UP037, N802
@@ -65,12 +71,11 @@ class Bus:
     daemon: subprocess.Popen[str]
 
 
-@pytest.fixture
-def bus(tmp_path: Path) -> Iterator[Bus]:
-    if shutil.which("dbus-daemon") is None:
-        pytest.skip("dbus-daemon is not installed (Debian, Ubuntu: apt-get install dbus-daemon)")
-    config = tmp_path / "bus.conf"
-    config.write_text(CONFIG.format(socket=tmp_path / "bus"))
+@contextmanager
+def running_bus(folder: Path) -> Iterator[Bus]:
+    """A message bus that listens at `folder / "bus"`."""
+    config = folder / "bus.conf"
+    config.write_text(CONFIG.format(socket=folder / "bus"))
     command = ["dbus-daemon", f"--config-file={config}", "--nofork", "--nopidfile", "--print-address"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as daemon:
         try:
@@ -78,6 +83,24 @@ def bus(tmp_path: Path) -> Iterator[Bus]:
             yield Bus(daemon.stdout.readline().strip(), daemon)  # printed once it listens
         finally:
             daemon.kill()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    if shutil.which("dbus-daemon") is None:
+        pytest.skip("dbus-daemon is not installed (Debian, Ubuntu: apt-get install dbus-daemon)")
+    return tmp_path
+
+
+@pytest.fixture
+def bus(folder: Path) -> Iterator[Bus]:
+    with running_bus(folder) as bus:
+        yield bus
+
+
+async def soon(_seconds: float) -> None:
+    """A pause of no length that matters."""
+    await asyncio.sleep(0.005)
 
 
 async def become(holds: Callable[[], bool]) -> None:
@@ -194,3 +217,72 @@ def test_a_lost_bus_is_said_and_ends_nothing(bus: Bus) -> None:
     with capture_logs() as logs:
         asyncio.run(scenario())
     assert [entry["event"] for entry in logs] == ["logind_lost"]
+
+
+def test_a_bus_that_comes_later_is_found_and_so_is_the_next_after_one_that_was_lost(folder: Path) -> None:
+    """Whether the agent starts, is started again or handed over before the bus is there: the brake is taken at last."""
+
+    async def scenario() -> None:
+        notices = Notices()
+        logind = Logind(notices, address=f"unix:path={folder}/bus", sleep=soon)
+        async with asyncio.timeout(20):
+            assert not await logind.start()
+            for _ in range(2):
+                with running_bus(folder) as bus:
+                    await asyncio.sleep(0.02)  # a bus without logind, for a while
+                    async with login1(bus.address) as service:
+                        await become(lambda: logind.holding)
+                        service.PrepareForShutdown(True)
+                        assert (await notices.next()).source == "logind"
+                        assert [(what, mode) for what, _, _, mode in service.asked] == [("shutdown", "delay")]
+                        bus.daemon.kill()
+                        await become(lambda: not logind.holding)
+                        await service.let_go()
+            await logind.close()
+
+    with capture_logs() as logs:
+        asyncio.run(scenario())
+    said = [entry["event"] for entry in logs]
+    assert said == ["logind_absent", "logind_back", "logind_lost", "logind_back", "logind_lost"]
+
+
+def test_a_shutdown_that_began_while_the_bus_was_away_is_a_notice_at_once(bus: Bus) -> None:
+    async def scenario() -> None:
+        notices = Notices()
+        logind = Logind(notices, address=bus.address)
+        async with asyncio.timeout(20), login1(bus.address) as service:
+            service.preparing = True
+            assert await logind.start()
+            assert (await notices.next()).detail == "PreparingForShutdown"
+            assert service.asked == [], "logind takes no brake any more"
+            await logind.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_logind_that_was_started_again_is_asked_for_the_inhibitor_again(bus: Bus) -> None:
+    async def scenario() -> None:
+        logind = Logind(Notices(), address=bus.address)
+        async with asyncio.timeout(20):
+            async with login1(bus.address) as first:
+                assert await logind.start()
+                assert len(first.asked) == 1
+            async with login1(bus.address) as second:
+                await become(lambda: len(second.asked) == 1)
+                await first.let_go()  # by us, who hold the new one instead
+                assert logind.holding
+                await logind.close()
+                await second.let_go()
+
+    asyncio.run(scenario())
+
+
+def test_closing_ends_the_search_for_a_bus(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        logind = Logind(Notices(), address=f"unix:path={tmp_path}/nobody", sleep=soon)
+        assert not await logind.start()
+        await logind.close()
+        await asyncio.sleep(0.02)
+        assert len(asyncio.all_tasks()) == 1
+
+    asyncio.run(scenario())
