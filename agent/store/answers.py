@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from agent.store.base import Forbidden, Held, NotFound, Refused, StoredObject, StoreError, Unavailable, check_name
 from agent.store.credentials import RETRIED, Token
-from agent.store.transport import Reply
+from agent.store.reply import Reply
 
 FIELDS = "name,size,crc32c,generation,updated"
 _HELD = frozenset({"objectUnderActiveHold", "retentionPolicyNotMet"})

@@ -12,7 +12,8 @@ from email.parser import BytesParser
 
 from agent.store.base import Unavailable
 from agent.store.credentials import RETRIED
-from agent.store.transport import Reply, Transport
+from agent.store.reply import Reply
+from agent.store.transport import Transport
 
 LIMIT = 100
 """Questions that one batch may hold."""
@@ -64,7 +65,7 @@ def _once(
         deadline=deadline,
         doing=doing,
         body=("".join(parts).encode(), f"--{boundary}--\r\n".encode()),
-        content_type=f"multipart/mixed; boundary={boundary}",
+        headers={"Content-Type": f"multipart/mixed; boundary={boundary}"},
     )
     if reply.status != 200:  # the whole of it was refused: so was each of its questions
         return dict.fromkeys(questions, reply)

@@ -11,7 +11,8 @@ from urllib.parse import quote, urlencode
 from agent.store import batch
 from agent.store.answers import FIELDS, Answers
 from agent.store.base import AlreadyExists, StoredObject, StoreError, check_name
-from agent.store.transport import Reply, Transport
+from agent.store.reply import Reply
+from agent.store.transport import Transport
 
 _DELETERS = 8  # connections that delete at the same time
 

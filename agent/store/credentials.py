@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import random
+import ssl
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from agent.store.base import Forbidden, Unavailable
+from agent.store.connection import Connection, Question
+from agent.store.proxy import find_proxy
+from agent.store.reply import Reply
 
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 """HTTP answers that are worth asking again."""
@@ -102,7 +109,7 @@ class Token:
 
 
 def _find(deadline: float) -> Any:
-    # google-auth and requests cost 20 MB: only a gs:// run with credentials loads them.
+    # google-auth costs 20 MB: only a gs:// run with credentials loads them.
     if os.environ.get("GCE_METADATA_HOST") and not os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
         # google.auth.default() would ask 169.254.169.254 first whether this is GCE, whatever the variable says.
         from google.auth.compute_engine import Credentials  # noqa: PLC0415
@@ -133,28 +140,57 @@ class _Request:
     """
 
     def __init__(self, deadline: float, *, patient: bool) -> None:
-        import requests  # noqa: PLC0415
-        from google.auth.transport.requests import Request  # noqa: PLC0415
-
         self._deadline, self._patient = deadline, patient
-        self.session = requests.Session()
-        self._request = Request(session=self.session)
 
-    def __call__(self, url: str, **kwargs: Any) -> Any:
+    def __call__(
+        self,
+        url: str,
+        method: str = "GET",
+        body: bytes | str | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        **_: Any,
+    ) -> _Response:
         from google.auth.exceptions import TransportError  # noqa: PLC0415
 
-        self.session.trust_env = url.startswith("https:")  # a metadata server is never behind a proxy
+        content = body.encode() if isinstance(body, str) else body or b""
+        parts = urlsplit(url)
+        target = urlunsplit(("", "", parts.path or "/", parts.query, ""))
+        question = Question(method, target, headers or {}, [memoryview(content)] if content else [])
         while True:
             left = self._deadline - time.monotonic()
             if left <= 0:
                 raise Unavailable("out of time while fetching an access token")
-            kwargs["timeout"] = min(_ATTEMPT, left)
+            limit = min(timeout or _ATTEMPT, _ATTEMPT, left)
             try:
-                response = self._request(url, **kwargs)
-                if not self._patient or response.status not in RETRIED:
-                    return response
-            except TransportError:
+                reply = _ask(f"{parts.scheme}://{parts.netloc}", question, limit)
+                if not self._patient or reply.status not in RETRIED:
+                    return _Response(reply.status, reply.headers, bytes(reply.body))
+            except (OSError, http.client.HTTPException) as error:
                 if not self._patient:
-                    raise
+                    raise TransportError(error) from error
             pause = random.uniform(0.1, 0.5)  # noqa: S311 - jitter, no secret
             time.sleep(max(0.0, min(pause, self._deadline - time.monotonic())))
+
+
+@dataclass(frozen=True)
+class _Response:
+    """An answer as google-auth reads it."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    data: bytes
+
+
+def _ask(endpoint: str, question: Question, limit: float) -> Reply:
+    """Ask once, on a connection of its own, for `limit` seconds in all."""
+    encrypted = endpoint.startswith("https:")  # a metadata server is not, and never behind a proxy
+    connection = Connection(
+        endpoint,
+        ssl.create_default_context() if encrypted else None,
+        find_proxy(endpoint) if encrypted else None,
+    )
+    try:
+        return connection.ask(question, time.monotonic() + limit, limit)
+    finally:
+        connection.close()

@@ -31,7 +31,8 @@ from agent.store.base import (
 )
 from agent.store.control import Control
 from agent.store.credentials import Token
-from agent.store.transport import Reply, Transport
+from agent.store.reply import Reply
+from agent.store.transport import Transport
 
 _DAMAGED_TRIES = 3
 _FIELDS = f"fields={FIELDS}"
@@ -146,7 +147,7 @@ class GcsStore:
                 deadline=deadline,
                 doing=f"uploading {self.url}/{name}",
                 body=(head.encode(), data, f"\r\n--{boundary}--\r\n".encode()),
-                content_type=f"multipart/related; boundary={boundary}",
+                headers={"Content-Type": f"multipart/related; boundary={boundary}"},
             )
             damaged = reply.status == 400 and "crc32c" in reply.reason().lower()
             if not damaged:
@@ -195,6 +196,7 @@ class GcsStore:
                 f"{self._answers.path(name)}?alt=media",
                 deadline=deadline,
                 doing=f"downloading {self.url}/{name}",
+                headers={"Accept-Encoding": "gzip"},  # else what is stored compressed would come decompressed
                 into=into,
             )
             if reply.status == 403 and self._is_absent(name, deadline):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 
 from agent.store import Store, open_store
 from infra.local.storage.control import StorageControl, running_storage
+from tests.agent.store.answering import Answer, Answering, serving
 
 
 class FilePlace:
@@ -77,3 +79,18 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 @pytest.fixture
 def store(place: Place) -> Store:
     return place.store
+
+
+@pytest.fixture
+def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answering]:
+    """A store whose server gives these answers and no others."""
+    monkeypatch.delenv("GCE_METADATA_HOST", raising=False)
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    with contextlib.ExitStack() as stack:
+
+        def start(*answers: Answer, reads_bodies: bool = True) -> Store:
+            told = stack.enter_context(serving(*answers, reads_bodies=reads_bodies))
+            monkeypatch.setenv("STORAGE_EMULATOR_HOST", told.url)
+            return open_store("gs://bucket/run")
+
+        yield start

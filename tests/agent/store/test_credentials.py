@@ -14,6 +14,7 @@ import threading
 from infra.local.metadata import MetadataServer
 from infra.local.storage.control import StorageControl
 from infra.local.storage.iam import Rule
+from tests.agent.store.answering import dribbled, serving
 from tests.agent.store.conftest import BucketPlace
 
 _WHO = "vm@project.iam.gserviceaccount.com"
@@ -187,3 +188,28 @@ else:
     # A token of ten seconds is good for one request at most.
     with MetadataServer(mint=mint_a_last_one, token_lifetime=10) as metadata:
         _run(script, bucket, metadata, tokens)
+
+
+def test_a_metadata_server_that_dribbles_its_answer_takes_no_longer_than_the_call(bucket: BucketPlace) -> None:
+    script = """
+import time
+began = time.monotonic()
+try:
+    store.create("one", b"x", timeout=0.5)
+except Unavailable as error:
+    print(time.monotonic() - began)
+"""
+    with serving(dribbled(b"HTTP/1.1 200 OK\r\n", b"X-Many: x\r\n")) as told:
+        done = subprocess.run(
+            [sys.executable, "-c", f"from agent.store import *\nstore = open_store('{bucket.store.url}')\n{script}"],
+            env={
+                **os.environ,
+                "STORAGE_EMULATOR_HOST": bucket.server.url,
+                "GCE_METADATA_HOST": told.url.removeprefix("http://"),
+            },
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+    assert float(done.stdout) < 1.5

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
-import socketserver
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from crc32c import crc32c
 
-from agent.store import Refused, Store, StoreError, Unavailable, open_store
+from agent.store import Refused, StoreError, Unavailable
+from tests.agent.store.answering import Answering
 
 _DATA = b"weights" * 1000
 _CRC = base64.b64encode(crc32c(_DATA).to_bytes(4)).decode()
 _OBJECT = {"name": "run/part", "size": "7000", "crc32c": _CRC, "generation": "1", "updated": "2026-01-02T03:04:05.6Z"}
-
-Answering = Callable[[bytes], Store]
 
 
 def _chunked(body: bytes, headers: str = "") -> bytes:
@@ -28,38 +25,6 @@ def _chunked(body: bytes, headers: str = "") -> bytes:
 
 def _plain(body: bytes, status: str = "200 OK", headers: str = "") -> bytes:
     return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body
-
-
-@pytest.fixture
-def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answering]:
-    """A store whose server gives one answer to everything."""
-    servers = []
-
-    def start(answer: bytes) -> Store:
-        class Handler(socketserver.StreamRequestHandler):
-            def handle(self) -> None:
-                while line := self.rfile.readline():
-                    length = 0
-                    while line not in (b"\r\n", b""):
-                        name, _, value = line.partition(b":")
-                        length = int(value) if name.lower() == b"content-length" else length
-                        line = self.rfile.readline()
-                    self.rfile.read(length)
-                    self.wfile.write(answer)
-
-        server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
-        server.daemon_threads = True
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server.server_address[1]}")
-        monkeypatch.delenv("GCE_METADATA_HOST", raising=False)
-        monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
-        return open_store("gs://bucket/run")
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
 
 
 def test_answers_in_chunks_are_read_on_the_hot_path(answering: Answering) -> None:
