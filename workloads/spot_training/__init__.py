@@ -12,12 +12,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from spot_training.data import DataError, ResumableLoader
     from spot_training.session import Session, SessionError
     from spot_training.state import StateError, Stateful
 
-__all__ = ["Session", "SessionError", "StateError", "Stateful"]
+__all__ = ["DataError", "ResumableLoader", "Session", "SessionError", "StateError", "Stateful"]
 
-_HOME = {"Session": "session", "SessionError": "session", "StateError": "state", "Stateful": "state"}
+_HOME = {
+    "DataError": "data",
+    "ResumableLoader": "data",
+    "Session": "session",
+    "SessionError": "session",
+    "StateError": "state",
+    "Stateful": "state",
+}
 
 
 def __getattr__(name: str) -> Any:
