@@ -228,7 +228,8 @@ with Session.open("bare") as session:
         model(torch.ones(1, 2)).sum().backward()
         with session.update():
             optimizer.step()
-            session.log(step=step)
+            optimizer.zero_grad()
+            session.log(at=step)
     session.finish(lambda folder: (folder / "weights").write_text("here"))
 """
     imported_by(script, missing=NOT_TORCH | OURS, path=tmp_path)
@@ -247,5 +248,7 @@ def test_the_library_names_no_third_party_but_torch() -> None:
         for top in packages(imports()[module])
         if top not in sys.stdlib_module_names and top not in {"spot_training", "torch"}
     }
-    assert third_parties == {("spot_training.rng", "numpy")}, "NumPy late, and only where the user's run has it"
+    assert third_parties == {("spot_training.rng", "numpy"), ("spot_training.values", "numpy")}, (
+        "NumPy late, and only where the user's run has it"
+    )
     assert {name for module in WIRE for name in packages(imports()[module])} & {"torch"} == set()

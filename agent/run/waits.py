@@ -29,7 +29,7 @@ _FINISH, _HANG, _START, _RESTORE = (
     f"run:supervision.{key}" for key in ("finish_timeout", "hang_timeout", "start_timeout", "restore_timeout")
 )
 _STOP, _WATCHDOG, _READY = "unit:TimeoutStopSec", "unit:WatchdogSec", "unit:TimeoutStartSec"
-_AGENT = "spot_training.session:_AGENT_TIMEOUT_S"
+_AGENT = "spot_training.link:_AGENT_TIMEOUT_S"
 _GROUP = "group:first_step"
 
 WAITS = (
@@ -49,7 +49,7 @@ WAITS = (
     Wait("the agent is ready", 30.0, _READY, _AGENT),
     Wait("systemd starts a failed agent again", 60.0, "unit:RestartMaxDelaySec", _AGENT),
     Wait("a trainer looks for its agent", 300.0, _AGENT, _START),
-    Wait("one connection to it", 10.0, "spot_training.session:_CONNECT_TIMEOUT_S", _AGENT),
+    Wait("one connection to it", 10.0, "spot_training.link:_CONNECT_TIMEOUT_S", _AGENT),
     # The bucket
     Wait("one call", 30.0, _CALL, _DRAIN),
     Wait("one try of one part", 60.0, "agent.checkpoint.drain:_ATTEMPT_TIMEOUT_S", _DRAIN),
@@ -60,8 +60,8 @@ WAITS = (
     Wait("a call of the daemon's", 30.0, "agent.run.daemon:_CALL_TIMEOUT_S", "agent.run.daemon:_BUCKET_PATIENCE_S"),
     Wait("the fence is asked", 10.0, "agent.trainer.attempt:_FENCE_TIMEOUT_S", _HANG),
     Wait("one part is fetched", 120.0, "agent.checkpoint.restore:_PART_TIMEOUT_S", _FETCH),
-    Wait("a checkpoint is fetched", 900.0, _FETCH, "spot_training.session:_WELCOME_TIMEOUT_S"),
-    Wait("the trainer waits for its state", 1800.0, "spot_training.session:_WELCOME_TIMEOUT_S", _START),
+    Wait("a checkpoint is fetched", 900.0, _FETCH, "spot_training.link:_WELCOME_TIMEOUT_S"),
+    Wait("the trainer waits for its state", 1800.0, "spot_training.link:_WELCOME_TIMEOUT_S", _START),
     Wait("a bucket that is away, or a grant that spreads", 900.0, "agent.run.daemon:_BUCKET_PATIENCE_S", _GROUP),
     # The trainer's phases
     Wait("a busy main thread is heard of", 5.0, "spot_training.beats:BEAT_S", _HANG),

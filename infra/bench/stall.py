@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from spot_training.guard import Guard
     from spot_training.stager import Stager
     from spot_training.state import TrainState
+    from torch import Tensor
 
     from infra.bench.state import Training
 
@@ -82,11 +83,11 @@ def _serve(tell: Connection, size: int, tries: int) -> None:
     training = Training(size)
     training.backward()
     training.update()
-    state = TrainState(training.model, training.optimizer, {})
+    state = TrainState({"model": training.model, "optimizer": training.optimizer})
     guard = Guard(state.note(0))
     stager = Stager(state, guard, lambda message, fds: None, lambda: None)
     stager.prepare()
-    tensors = state.live_tensors()
+    tensors = _live(state, guard)
     staged, copied, identical = _alternate(state, guard, stager, 3 * tries)
     result = Result(
         bytes=sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()),
@@ -99,6 +100,12 @@ def _serve(tell: Connection, size: int, tries: int) -> None:
     tell.send(result)
 
 
+def _live(state: TrainState, guard: Guard) -> dict[str, Tensor]:
+    """Parameters and optimizer state, by name."""
+    tensors = state.snapshot(guard.boundary).tensors
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith("rng.")}
+
+
 def _alternate(state: TrainState, guard: Guard, stager: Stager, tries: int) -> tuple[list[float], list[float], bool]:
     """Seconds of each staging and each copy, and whether both hold the same bytes as the tensors."""
     import torch  # noqa: PLC0415
@@ -106,7 +113,7 @@ def _alternate(state: TrainState, guard: Guard, stager: Stager, tries: int) -> t
 
     from infra.bench.state import checksums  # noqa: PLC0415
 
-    tensors = state.live_tensors()
+    tensors = _live(state, guard)
     warm = {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}
 
     def copy() -> None:
@@ -115,8 +122,8 @@ def _alternate(state: TrainState, guard: Guard, stager: Stager, tries: int) -> t
 
     staged, copied = [], []
     for number in range(tries + 2):
-        with guard.updating(lambda: state.note(guard.boundary.step + 1), lambda _: False):
-            pass  # a new boundary
+        guard.close()
+        guard.open(state.note(guard.boundary.step + 1, thorough=False))
         seconds = _timed(lambda: _stage(stager)), _timed(copy)
         if number > 1:  # one for each arena is to warm up
             staged.append(seconds[0])
@@ -140,9 +147,10 @@ def _train(training: Training, state: TrainState, guard: Guard, stager: Stager, 
             save.start()
         training.backward()
         done = time.monotonic()
-        with guard.updating(lambda: state.note(guard.boundary.step + 1), lambda _: False):
-            wait = time.monotonic() - done
-            training.update()
+        guard.close()
+        wait = time.monotonic() - done
+        training.update()
+        guard.open(state.note(guard.boundary.step + 1, thorough=False))
         took = time.monotonic() - begun
         if save:
             save.join()

@@ -73,7 +73,7 @@ class Training:
         names = [name for name, _ in self.model.named_parameters()]
         found = {f"model.{name}": tensor for name, tensor in state["model"].items()}
         for index, entries in state["optimizer"]["state"].items():
-            found |= {f"optimizer.{names[index]}.{key}": tensor for key, tensor in entries.items()}
+            found |= {f"optimizer.model.{names[index]}.{key}": tensor for key, tensor in entries.items()}
         return found
 
 

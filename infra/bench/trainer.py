@@ -64,7 +64,7 @@ class Hand:
         """What the session does with the arena that the agent fetched into; its descriptor follows the order."""
         arena = Arena.adopt(recv_handle(self._orders))
         begun = time.monotonic()
-        _load(arena, TrainState(self._training.model, self._training.optimizer, {}), values)
+        _load(arena, TrainState({"model": self._training.model, "optimizer": self._training.optimizer}), values)
         took = time.monotonic() - begun
         arena.close()
         return took

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from spot_training.guard import Guard
 from spot_training.state import Boundary, TrainState
 from torch import Tensor, nn
 
@@ -57,7 +58,10 @@ class Run:
         self.optimizer = optimizer(groups, lr=1e-2)  # type: ignore[call-arg]
         self.scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, 20)
         self.data = Position()
-        self.state = TrainState(self.model, self.optimizer, {"scheduler": self.scheduler, "data": self.data})
+        self.things = {
+            "model": self.model, "optimizer": self.optimizer, "scheduler": self.scheduler, "data": self.data
+        }  # fmt: skip
+        self.state = TrainState(self.things)
 
     def forward(self) -> Tensor:
         self.data.at += 1
@@ -80,8 +84,8 @@ class Run:
         """What must be equal, bit for bit, when two runs are at the same boundary."""
         boundary = self.state.note(0)
         return {
-            "tensors": {name: copy_of(tensor) for name, tensor in self.state.tensors(boundary).items()},
-            "json": self.state.to_json(boundary),
+            "tensors": {name: copy_of(tensor) for name, tensor in self.state.snapshot(boundary).tensors.items()},
+            "json": self.state.snapshot(boundary).values,
             "lr": self.scheduler.get_last_lr(),
         }
 
@@ -92,8 +96,17 @@ def copy_of(tensor: Tensor) -> tuple[str, tuple[int, ...], bytes]:
 
 def snapshot(state: TrainState, boundary: Boundary) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """A copy of all that a snapshot of `boundary` holds."""
-    tensors = {name: tensor.detach().clone() for name, tensor in state.tensors(boundary).items()}
-    return tensors, state.to_json(boundary)
+    found = state.snapshot(boundary)
+    return {name: tensor.detach().clone() for name, tensor in found.tensors.items()}, found.values
+
+
+def iterate(
+    guard: Guard, state: TrainState, update: Callable[[], object] = lambda: None, *, wanted: bool = False
+) -> None:
+    """The update of an iteration, and the next one's top."""
+    guard.close()
+    update()
+    guard.open(state.note(guard.boundary.step + 1), wanted=wanted)
 
 
 @pytest.fixture(autouse=True)

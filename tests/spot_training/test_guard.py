@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from spot_training.guard import Guard, TornError
+from spot_training.guard import Guard
 from spot_training.rng import RngState
 from spot_training.state import Boundary
 
@@ -21,13 +21,13 @@ GLANCE_S = 0.02  # how long it is looked whether a thread that must wait goes on
 
 
 def boundary(step: int) -> Boundary:
-    return Boundary(step, RngState({}, (), None), {"step": torch.tensor(step)}, {})
+    return Boundary(step, RngState({}, (), None), {"step": torch.tensor(step)}, {}, {})
 
 
 def update(guard: Guard, *, wanted: bool = False) -> int:
     """One update, as the training loop does it; returns the step it came to."""
-    with guard.updating(lambda: boundary(guard.boundary.step + 1), lambda _: wanted):
-        pass
+    guard.close()
+    guard.open(boundary(guard.boundary.step + 1), wanted=wanted)
     return guard.boundary.step
 
 
@@ -53,17 +53,18 @@ def test_a_snapshot_waits_for_an_update_and_is_of_the_boundary_after_it() -> Non
         with guard.reading(timeout=PATIENCE_S) as found:
             return found.step
 
-    with guard.updating(lambda: boundary(1), lambda _: False):
-        reading = in_background(read)
-        assert is_waiting(reading)
+    guard.close()
+    reading = in_background(read)
+    assert is_waiting(reading)
+    guard.open(boundary(1))
     assert reading.result(PATIENCE_S) == 1
 
 
 def test_a_snapshot_does_not_wait_longer_than_it_may() -> None:
     guard = Guard(boundary(0))
+    guard.close()
     with (
-        guard.updating(lambda: boundary(1), lambda _: False),
-        pytest.raises(TimeoutError, match="update did not end"),
+        pytest.raises(TimeoutError, match=r"step 0 was behind its update.*top of the loop"),
         guard.reading(timeout=0.0),
     ):
         pass
@@ -92,28 +93,18 @@ def test_an_update_waits_for_a_wanted_snapshot_of_exactly_the_boundary_before_it
     assert updating.result(PATIENCE_S) == 2
 
 
-def test_after_an_update_that_failed_there_is_nothing_to_copy_any_more() -> None:
+def test_an_iteration_without_an_update_waits_at_its_top_for_what_is_wanted() -> None:
     guard = Guard(boundary(0))
-    with pytest.raises(ZeroDivisionError), guard.updating(lambda: boundary(1), lambda _: False):
-        raise ZeroDivisionError
-    assert guard.boundary.step == 0
-    with pytest.raises(TornError), guard.reading(timeout=0.0):
-        pass
-    update(guard)  # a loop that swallowed the error goes on, and its state is still nobody's
-    with pytest.raises(TornError), guard.reading(timeout=0.0):
-        pass
+    guard.open(boundary(1), wanted=True)
 
+    def next_top() -> int:
+        guard.open(boundary(2))
+        return guard.boundary.step
 
-def test_an_update_whose_boundary_can_not_be_noted_is_one_that_failed() -> None:
-    guard = Guard(boundary(0))
-
-    def fail() -> Boundary:
-        raise ValueError("no boundary")
-
-    with pytest.raises(ValueError, match="no boundary"), guard.updating(fail, lambda _: False):
-        pass
-    with pytest.raises(TornError), guard.reading(timeout=0.0):
-        pass
+    opening = in_background(next_top)
+    assert is_waiting(opening)
+    guard.release()
+    assert opening.result(PATIENCE_S) == 2
 
 
 def test_held_no_further_update_begins_and_snapshots_still_can() -> None:
@@ -123,8 +114,8 @@ def test_held_no_further_update_begins_and_snapshots_still_can() -> None:
     entered = threading.Event()
 
     def go_on() -> None:
-        with guard.updating(lambda: boundary(4), lambda _: False):
-            entered.set()
+        guard.close()
+        entered.set()
 
     threading.Thread(target=go_on, daemon=True).start()
     assert not entered.wait(GLANCE_S)
@@ -163,10 +154,11 @@ def test_no_schedule_of_loop_saves_and_emergencies_mixes_two_steps_or_stands_sti
 
     def loop() -> None:
         for at, want in enumerate(wanted):
-            with guard.updating(lambda at=at: boundary(at + 1), lambda _, want=want: want):  # type: ignore[misc]
-                state[0] = at + 1
-                time.sleep(pauses[at % 64])
-                state[1] = at + 1
+            guard.close()
+            state[0] = at + 1
+            time.sleep(pauses[at % 64])
+            state[1] = at + 1
+            guard.open(boundary(at + 1), wanted=want)
             if want:
                 orders.append(at + 1)
                 ordered.release()

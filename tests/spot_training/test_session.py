@@ -114,6 +114,7 @@ def test_a_boundary_is_told_in_its_phase(agent: Agent) -> None:
         agent.trainer().send(FRESH)
         track(session, Run())
         step_once(session)
+        session.close()
         assert agent.next(lambda message: message == Heartbeat(1, boundary=True, phase="training"))
 
 

@@ -16,11 +16,11 @@ from safetensors.torch import load
 from spot_training import stager as stager_module
 from spot_training.guard import Guard
 from spot_training.protocol.arena import Arena, ArenaError
-from spot_training.protocol.layout import LayoutError
 from spot_training.protocol.messages import Arenas, Declined, SaveReason, Staged, Staging
 from spot_training.stager import Stager
+from spot_training.state import StateError
 
-from tests.spot_training.conftest import Run, copy_of
+from tests.spot_training.conftest import Run, copy_of, iterate
 
 PATIENCE_S = 20.0
 GLANCE_S = 0.02
@@ -46,8 +46,7 @@ class Trainer:
     def train(self, steps: int = 1) -> None:
         for _ in range(steps):
             self.run.forward()
-            with self.guard.updating(lambda: self.run.state.note(self.guard.boundary.step + 1), lambda _: False):
-                self.run.update()
+            iterate(self.guard, self.run.state, self.run.update)
 
     def of(self, kind: type[Any]) -> list[Any]:
         return [message for message in self.sent if isinstance(message, kind)]
@@ -66,7 +65,7 @@ class Trainer:
         return {name: copy_of(tensor) for name, tensor in load(self.bytes_of(staged)).items()}
 
     def expected(self) -> dict[str, Any]:
-        return {name: copy_of(t) for name, t in self.run.state.tensors(self.guard.boundary).items()}
+        return {name: copy_of(t) for name, t in self.run.state.snapshot(self.guard.boundary).tensors.items()}
 
 
 @pytest.fixture
@@ -97,7 +96,7 @@ def test_a_snapshot_holds_the_boundary_whole_in_the_middle_of_a_step(trainer: Tr
     assert staged
     assert (staged.step, staged.reason) == (3, "emergency")
     assert trainer.tensors_of(staged) == trainer.expected()
-    assert staged.state == trainer.run.state.to_json(trainer.guard.boundary)
+    assert staged.state == trainer.run.state.snapshot(trainer.guard.boundary).values
     assert json.loads(json.dumps(staged.state)) == staged.state
 
 
@@ -241,14 +240,15 @@ def test_where_memory_is_for_no_arena_the_save_is_declined_and_the_loop_hears_wh
 
 
 def test_a_tensor_that_can_not_be_saved_is_named_to_the_loop_and_the_stager_lives_on(trainer: Trainer) -> None:
-    trainer.run.model.register_buffer("phase", torch.zeros(2, dtype=torch.complex64))
     trainer.train()
+    state = trainer.run.optimizer.state[trainer.run.model.out.weight]
+    state["sparse"] = torch.zeros(2, 2).to_sparse()
     trainer.stager.prepare()
-    assert isinstance(trainer.stager.error, LayoutError)
+    assert isinstance(trainer.stager.error, StateError)
     trainer.stager.error = None
     assert trainer.save() is None
-    assert isinstance(trainer.stager.error, LayoutError)
-    assert "model.phase" in trainer.of(Declined)[-1].why
+    assert isinstance(trainer.stager.error, StateError)
+    assert "optimizer.model.out.weight.sparse" in trainer.of(Declined)[-1].why
 
 
 def test_arenas_are_planned_once_and_again_when_the_state_has_grown(trainer: Trainer) -> None:
@@ -331,23 +331,29 @@ def test_a_commit_that_is_told_twice_does_not_free_an_arena_that_is_in_use_again
     assert trainer.stager.held[first.arena].busy
 
 
-def test_after_an_update_that_failed_nothing_is_staged(trainer: Trainer) -> None:
+def test_what_has_begun_to_change_in_mid_step_is_not_staged_torn_and_is_cloned_from_then_on(trainer: Trainer) -> None:
+    table = torch.zeros(1 << 17)
+    trainer.run.model.register_buffer("table", table)
     trainer.train()
-    with pytest.raises(ZeroDivisionError), trainer.guard.updating(lambda: trainer.run.state.note(2), lambda _: False):
-        trainer.run.optimizer.step()
-        raise ZeroDivisionError
-    trainer.stager.prepare()
-    for reason in ("cadence", "emergency", "final"):
-        assert trainer.save(reason) is None
-        assert "failed half way" in trainer.of(Declined)[-1].why
-    assert trainer.of(Staging) == trainer.of(Staged) == []
-    assert trainer.stager.error is None
+
+    def change(message: Any) -> None:
+        if isinstance(message, Staging):
+            table.add_(1)
+
+    trainer.on_send = change
+    assert trainer.save() is None
+    assert "model.table was changed while it was copied" in trainer.of(Declined)[-1].why
+    trainer.train()
+    before = float(table[0])
+    staged = trainer.save()
+    assert staged
+    assert load(trainer.bytes_of(staged))["model.table"][0] == before
 
 
 def test_an_emergency_does_not_wait_for_an_update_past_its_deadline(trainer: Trainer) -> None:
-    with trainer.guard.updating(lambda: trainer.run.state.note(1), lambda _: False):
-        assert not trainer.stager.stage("emergency", deadline=time.monotonic())
-    assert "did not end" in trainer.of(Declined)[-1].why
+    trainer.guard.close()
+    assert not trainer.stager.stage("emergency", deadline=time.monotonic())
+    assert "behind its update" in trainer.of(Declined)[-1].why
 
 
 def test_a_last_save_holds_the_loop_before_its_next_update(trainer: Trainer) -> None:
@@ -364,8 +370,7 @@ def test_a_wanted_save_lets_the_loop_go_on_whether_it_was_made_or_not(
     trainer: Trainer, reason: SaveReason, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def one_step() -> None:
-        with trainer.guard.updating(lambda: trainer.run.state.note(trainer.guard.boundary.step + 1), lambda _: True):
-            pass
+        iterate(trainer.guard, trainer.run.state, wanted=True)
 
     one_step()
     trainer.stager.stage_wanted(reason)

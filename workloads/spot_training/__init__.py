@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spot_training.data import DataError, ResumableLoader
-    from spot_training.session import Session, SessionError
-    from spot_training.state import StateError, Stateful
+    from spot_training.link import SessionError
+    from spot_training.session import Session
+    from spot_training.things import Stateful
+    from spot_training.values import StateError
 
 __all__ = ["DataError", "ResumableLoader", "Session", "SessionError", "StateError", "Stateful"]
 
@@ -22,9 +24,9 @@ _HOME = {
     "DataError": "data",
     "ResumableLoader": "data",
     "Session": "session",
-    "SessionError": "session",
-    "StateError": "state",
-    "Stateful": "state",
+    "SessionError": "link",
+    "StateError": "values",
+    "Stateful": "things",
 }
 
 

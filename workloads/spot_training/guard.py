@@ -1,72 +1,63 @@
-"""Guard: keeps snapshots out of the optimizer's update, and the update out of snapshots.
+"""Guard: keeps snapshots out of updates, and updates out of snapshots.
 
-Between updates the parameters stand still, so a snapshot may be copied at any time in a step, forward and backward
-included. It belongs to the boundary that was noted when the last update ended.
+*Open* from the top of the loop to the iteration's first update: parameters and optimizer state stand still, so a
+snapshot may be copied at any time, in the middle of forward or backward. *Closed* from there to the next top: nothing
+is copied.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from spot_training.state import Boundary
 
 
-class TornError(Exception):
-    """An update failed half way: the state is neither this boundary's nor the next one's."""
-
-
 class Guard:
-    """Two sides: the training loop calls `updating`, the stager `reading`."""
+    """Two sides: the training loop calls `open` and `close`, the stager `reading`."""
 
     def __init__(self, boundary: Boundary) -> None:
         self.boundary = boundary
         self._changed = threading.Condition()
-        self._updating = False
+        self._open = True
         self._readers = 0
         self._wanted = False
-        self._torn = False
         self._held = False
 
-    @contextmanager
-    def updating(self, note: Callable[[], Boundary], wants: Callable[[Boundary], bool]) -> Iterator[None]:
-        """Run an update. Waits for a snapshot that is being copied, and for one that was wanted of this very boundary.
+    @property
+    def is_open(self) -> bool:
+        return self._open
 
-        `note` takes the new boundary when the update is done; where `wants` says so, the next update waits until
-        `release` says that a snapshot of it was copied, or won't be.
-        """
+    def open(self, boundary: Boundary, *, wanted: bool = False) -> None:
+        """The loop is at its top, with this boundary. `wanted`: the next update waits until `release` says that a
+        snapshot of it was copied, or won't be."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._wanted)  # where no update came between
+            self.boundary = boundary
+            self._wanted = wanted
+            self._open = True
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """An update begins. Waits for a snapshot that is being copied, and for one that is wanted of this boundary."""
         with self._changed:
             self._changed.wait_for(lambda: not (self._readers or self._wanted or self._held))
-            self._updating = True
-        try:
-            yield
-            boundary = note()
-        except BaseException:
-            with self._changed:
-                self._torn = True
-                self._updating = False
-                self._changed.notify_all()
-            raise
-        with self._changed:
-            self.boundary = boundary
-            self._wanted = wants(boundary)
-            self._updating = False
-            self._changed.notify_all()
+            self._open = False
 
     @contextmanager
     def reading(self, *, timeout: float | None) -> Iterator[Boundary]:
         """Hold the state still while a snapshot is copied.
 
         Raises:
-            TornError: an update failed; there is nothing whole to copy.
-            TimeoutError: an update took longer than `timeout` seconds.
+            TimeoutError: the loop did not come to its top within `timeout` seconds.
         """
         with self._changed:
-            if not self._changed.wait_for(lambda: not self._updating, timeout):
-                raise TimeoutError(f"the optimizer's update did not end within {timeout:.1f} s")
-            if self._torn:
-                raise TornError("an update failed half way; nothing is saved until the trainer is restarted")
+            if not self._changed.wait_for(lambda: self._open, timeout):
+                raise TimeoutError(
+                    f"step {self.boundary.step} was behind its update for all of the {timeout:.1f} s: what follows the "
+                    "update is part of the step. Move what takes long (an evaluation) to the top of the loop"
+                )
             self._readers += 1
         try:
             yield self.boundary

@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from spot_training.beats import BEAT_S
-from spot_training.guard import Guard, TornError
+from spot_training.guard import Guard
 from spot_training.protocol.arena import Arena, ArenaError
 from spot_training.protocol.layout import Layout
 from spot_training.protocol.messages import Arenas, Declined, SaveReason, Staged, Staging
-from spot_training.state import Boundary, TrainState
+from spot_training.state import Boundary, Snapshot, TrainState
 from spot_training.tensors import lay_out, views
 from torch import Tensor
 
@@ -85,7 +85,7 @@ class Stager:
                     self._send(Declined(boundary.step, reason, why, staged=True), [])
                     return False
                 return self._stage(boundary, reason)
-        except (TornError, TimeoutError) as error:
+        except TimeoutError as error:
             return self._decline(reason, str(error))
         except Exception as error:  # noqa: BLE001 - the loop raises it; this thread has more orders to take
             self.error = error
@@ -105,11 +105,9 @@ class Stager:
         """Plan the layout and touch the arenas' memory before the first save needs them."""
         try:
             with self._guard.reading(timeout=None) as boundary:
-                tensors = self._state.tensors(boundary)
+                tensors = self._state.snapshot(boundary).tensors
             if not self._fits(tensors):
                 self._plan(tensors)
-        except TornError:
-            return
         except Exception as error:  # noqa: BLE001 - as in `stage`
             self.error = error
 
@@ -150,12 +148,28 @@ class Stager:
 
     def _stage(self, boundary: Boundary, reason: SaveReason) -> bool:
         begun = time.monotonic()
-        tensors = self._state.tensors(boundary)
-        if not self._fits(tensors):
-            self._plan(tensors)
+        snapshot = self._state.snapshot(boundary)
+        if not self._fits(snapshot.tensors):
+            self._plan(snapshot.tensors)
         index = self._choose(reason)
         if index is None:
             return self._decline(reason, "the snapshot before it is still on its way to the bucket")
+        held = self.held[index]
+        size = self._copy(boundary, snapshot, index)
+        if changed := self._state.changed(boundary):
+            held.busy, held.step = False, -1
+            why = (
+                f"{changed[0]} was changed while it was copied, which it had not been before: it is cloned from now on"
+            )
+            return self._decline(reason, why)
+        copy_s = time.monotonic() - begun
+        held.staged = Staged(index, boundary.step, size, snapshot.values, reason, copy_s)
+        self.staged_step = boundary.step
+        self._send(held.staged, [])
+        return True
+
+    def _copy(self, boundary: Boundary, snapshot: Snapshot, index: int) -> int:
+        """Into the arena, telling the agent how far it has come. Returns the bytes in all."""
         assert self._layout is not None
         held, layout = self.held[index], self._layout
         held.busy, held.staged, held.step = True, None, boundary.step
@@ -163,16 +177,12 @@ class Stager:
         held.arena.view[: len(layout.header)] = layout.header
         told = 0
         for slot in layout.slots:
-            held.views[slot.name].copy_(tensors[slot.name])
+            held.views[slot.name].copy_(snapshot.tensors[slot.name])
             end = slot.offset + slot.size
             if end - told >= _WATERMARK_STEP:
                 self._send(Staging(index, boundary.step, end), [])
                 told = end
-        copy_s = time.monotonic() - begun
-        held.staged = Staged(index, boundary.step, layout.size, self._state.to_json(boundary), reason, copy_s)
-        self.staged_step = boundary.step
-        self._send(held.staged, [])
-        return True
+        return layout.size
 
     def _choose(self, reason: SaveReason) -> int | None:
         free = [index for index, held in enumerate(self.held) if not held.busy]

@@ -1,217 +1,211 @@
 """Training state: what a snapshot must hold so that the next step is the one that would have come.
 
-Parameters and optimizer state change only inside the optimizer's update, so they are copied when a save is made. All
-else (RNG, buffers, scheduler, data position) changes while a step runs and is *noted* at the boundary before it.
+Parameters and optimizer state change only inside an update, so they are copied when a save is made. All else (RNG,
+buffers, schedulers, data positions, counters) may change while a step runs and is *noted* at the boundary before it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-import torch
+from spot_training.copies import Copies, Standing
+from spot_training.modules import ModuleThing
+from spot_training.optimizers import Names, OptimizerThing
 from spot_training.rng import CPU, RngState, note_rng, restore_rng
+from spot_training.things import PlainThing, Stateful, StatefulThing, Thing, simple_thing
+from spot_training.values import Packing, StateError, Unpacking, first_difference
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
+__all__ = ["Boundary", "Snapshot", "StateError", "Stateful", "TrainState"]
 
-class Stateful(Protocol):
-    """Has a state that JSON can hold: a scheduler, a data set's position, counters."""
-
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state_dict: dict[str, Any]) -> Any: ...
-
-
-RESERVED = frozenset({"step", "rng", "model", "optimizer", "files"})  # names in the JSON part that are not the loop's
-
-
-class StateError(Exception):
-    """What is tracked and what a checkpoint holds do not fit each other."""
+FORMAT = 2
+_SHOWN = 8
 
 
 @dataclass(frozen=True)
 class Boundary:
-    """Everything noted between two updates; `step` updates are done."""
+    """Everything noted at the top of the loop; `step` iterations are done."""
 
     step: int
     rng: RngState
-    buffers: dict[str, Tensor]
+    tensors: dict[str, Tensor]
+    standing: dict[str, Standing]
+    noted: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A boundary whole: `tensors` by name, `values` the JSON part."""
+
+    tensors: dict[str, Tensor]
     values: dict[str, Any]
 
 
 class TrainState:
-    """Names every tensor and value of a run. `others` are kept by the names they are given under."""
+    """All that is tracked, by name.
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer | None, others: dict[str, Stateful]) -> None:
-        if taken := sorted(RESERVED & others.keys()):
-            raise StateError(f"{', '.join(taken)} can't be tracked by that name, which has its own use: choose another")
-        self.model = model
-        self.optimizer = optimizer
-        self.others = others
-        self._param_names = {id(param): name for name, param in model.named_parameters()}
+    Raises:
+        StateError: something can't be tracked; says which, and what to do.
+    """
 
-    def live_tensors(self) -> dict[str, Tensor]:
-        """Parameters and optimizer state, by name, as they are now. Tied parameters appear once."""
-        tensors: dict[str, Tensor] = {f"model.{name}": param.detach() for name, param in self.model.named_parameters()}
-        for name, key, value in self._optimizer_entries():
-            if isinstance(value, Tensor):
-                tensors[f"optimizer.{name}.{key}"] = value.detach()
-        return tensors
+    def __init__(self, tracked: Mapping[str, Any]) -> None:
+        parts = dict(_expand(tracked))
+        for name in parts:
+            if name.partition(".")[0] in ("rng", "step", "files"):
+                raise StateError(f"{name} can't be tracked by that name, which has its own use: choose another")
+        self.things: dict[str, Thing] = {}
+        for name, part in parts.items():
+            if isinstance(part, nn.Module):
+                self.things[name] = ModuleThing(name, part)
+            elif not isinstance(part, Optimizer):
+                self.things[name] = simple_thing(name, part)
+        self.names = Names(self.parameters)
+        for name, part in parts.items():
+            if isinstance(part, Optimizer):
+                self.things[name] = OptimizerThing(name, part, self.names)
+        self._copies = Copies()
 
-    def note(self, step: int) -> Boundary:
-        """Note all that a step may change before its update. Cheap: RNG, buffers, a few numbers."""
-        buffers = {f"model.{name}": buffer.detach().clone() for name, buffer in self._buffers()}
-        values: dict[str, Any] = {name: _json_copy(name, other.state_dict()) for name, other in self.others.items()}
-        if self.optimizer:
-            values["optimizer"] = {
-                "type": type(self.optimizer).__name__,
-                "groups": [
-                    _json_copy("optimizer", {k: v for k, v in group.items() if k != "params"})
-                    for group in self.optimizer.param_groups
-                ],
-                "scalars": {
-                    f"{name}.{key}": _json_copy(f"optimizer.{name}.{key}", value)
-                    for name, key, value in self._optimizer_entries()
-                    if not isinstance(value, Tensor)
-                },
-            }
-        return Boundary(step, note_rng(), buffers, values)
+    @property
+    def steppers(self) -> list[Any]:
+        """The optimizers and what wraps them: whose `step` is an update."""
+        things = self.things.values()
+        found: list[Any] = [thing.optimizer for thing in things if isinstance(thing, OptimizerThing)]
+        wrappers = [thing.thing for thing in things if isinstance(thing, StatefulThing)]
+        return found + [wrapper for wrapper in wrappers if hasattr(wrapper, "param_groups")]
 
-    def tensors(self, boundary: Boundary) -> dict[str, Tensor]:
-        """All tensors of a snapshot of `boundary`, by name."""
-        return self.live_tensors() | boundary.buffers | boundary.rng.tensors
+    @property
+    def modules(self) -> list[nn.Module]:
+        return [thing.module for thing in self.things.values() if isinstance(thing, ModuleThing)]
 
-    def to_json(self, boundary: Boundary) -> dict[str, Any]:
-        """The snapshot's JSON part."""
-        return {"step": boundary.step, "rng": boundary.rng.to_json(), **boundary.values}
+    def parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """Whatever an optimizer may train, by name."""
+        for thing in self.things.values():
+            if isinstance(thing, ModuleThing):
+                yield from thing.standing()
+            elif isinstance(thing, PlainThing) and isinstance(thing.thing, Tensor):
+                yield thing.name, thing.thing
 
-    def load(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-        """Copy a snapshot into model, optimizer and the rest.
+    def note(self, step: int, *, thorough: bool = True) -> Boundary:
+        """Note all that a step may change before its update. Cheap where not `thorough`, which also looks by content
+        for what has begun to change.
 
         Raises:
-            StateError: another model, optimizer or set of tracked things wrote it. Nothing has been changed then.
+            StateError: something can't be kept.
+        """
+        packing = Packing()
+        noted = {name: thing.note(packing, thorough=thorough) for name, thing in self.things.items()}
+        tensors, standing = self._copies.keep(packing.tensors, thorough=thorough)
+        return Boundary(step, note_rng(), tensors, standing, noted)
+
+    def changed(self, boundary: Boundary, *, by_content: bool = False) -> list[str]:
+        """Noted tensors that have not stood still since the boundary, though they had until now."""
+        return self._copies.changed(boundary.standing, by_content=by_content)
+
+    def snapshot(self, boundary: Boundary) -> Snapshot:
+        """All of `boundary`. Tensors are those in use: copy them while no update is under way.
+
+        Raises:
+            StateError: something can't be kept.
+        """
+        packing = Packing()
+        live = {name: thing.live(packing) for name, thing in self.things.items()}
+        tracked = {
+            name: {"kind": thing.kind, "noted": boundary.noted[name], "live": live[name]}
+            for name, thing in self.things.items()
+        }
+        values = {"format": FORMAT, "step": boundary.step, "rng": boundary.rng.to_json(), "tracked": tracked}
+        return Snapshot(packing.tensors | boundary.tensors | boundary.rng.tensors, values)
+
+    def load(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Copy a snapshot into everything tracked.
+
+        Raises:
+            StateError: another model, optimizer or set of tracked things wrote it (nothing has been changed then), or
+                something did not come back as it was.
         """
         self._check(tensors, values)
-        with torch.no_grad():
-            for name, param in self.model.named_parameters():
-                param.copy_(tensors[f"model.{name}"])
-            for name, buffer in self._buffers():
-                buffer.copy_(tensors[f"model.{name}"])
-        if self.optimizer:
-            self._load_optimizer(self.optimizer, tensors, values["optimizer"])
-        for name, other in self.others.items():
-            other.load_state_dict(values[name])
+        unpacking = Unpacking(tensors)
+        for name in sorted(self.things, key=lambda name: isinstance(self.things[name], OptimizerThing)):
+            self.things[name].load(values["tracked"][name], unpacking)
         restore_rng({name: tensor for name, tensor in tensors.items() if name.startswith("rng.")}, values["rng"])
+        self._compare(values)
 
-    def _buffers(self) -> Iterable[tuple[str, Tensor]]:
-        """Persistent buffers: those that a state_dict holds and no parameter is."""
-        for name, value in self.model.state_dict(keep_vars=True).items():
-            if not isinstance(value, nn.Parameter):
-                if not isinstance(value, Tensor):
-                    raise StateError(
-                        f"model.{name} is {type(value).__name__}, not a tensor: track it by a name of its own"
-                    )
-                yield name, value
+    def trial(self, boundary: Boundary) -> None:
+        """Try what a load would do, before it matters: at the first boundary with a whole optimizer.
 
-    def _optimizer_entries(self) -> Iterable[tuple[str, str, Any]]:
-        if self.optimizer is None:
-            return
-        for group in self.optimizer.param_groups:
-            for param in group["params"]:
-                name = self._param_names.get(id(param))
-                if name is None:
-                    raise StateError("the optimizer holds a parameter that the tracked model does not have")
-                for key, value in self.optimizer.state.get(param, {}).items():
-                    yield name, key, value
+        Raises:
+            StateError: something would not come back as it is; by name.
+        """
+        snapshot = self.snapshot(boundary)
+        values = json.loads(json.dumps(snapshot.values))
+        if where := first_difference("state", values, snapshot.values):
+            raise StateError(f"{where}: it would not come back from a checkpoint as it was")
+        self._check(snapshot.tensors, values)
+        for name, thing in self.things.items():
+            if wrong := thing.trial(values["tracked"][name], Unpacking(snapshot.tensors)):
+                raise StateError(f"{wrong}: a resumed run would differ from this one")
 
-    def _check(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-        ours: dict[str, Tensor] = {f"model.{n}": p for n, p in self.model.named_parameters()}
-        ours |= {f"model.{name}": buffer for name, buffer in self._buffers()}
-        theirs = {name: tensor for name, tensor in tensors.items() if name.startswith("model.")}
-        wrong = [f"{name} is new" for name in sorted(ours.keys() - theirs.keys())]
-        wrong += [f"{name} is gone" for name in sorted(theirs.keys() - ours.keys())]
-        wrong += [
-            f"{name} is {_describe(ours[name])}, was {_describe(theirs[name])}"
-            for name in sorted(ours.keys() & theirs.keys())
-            if _describe(ours[name]) != _describe(theirs[name])
-        ]
-        expected = set(self.others) | ({"optimizer"} if self.optimizer else set())
-        wrong += [f"{name} is tracked now, was not" for name in sorted(expected - values.keys())]
-        wrong += [
-            f"{name} was tracked, is not now" for name in sorted(values.keys() - expected - (RESERVED - {"optimizer"}))
-        ]
-        if self.optimizer and "optimizer" in values:
-            kind, was = type(self.optimizer).__name__, values["optimizer"]["type"]
-            if kind != was:
-                wrong.append(f"the optimizer is {kind}, was {was}")
-            now, then = len(self.optimizer.param_groups), len(values["optimizer"]["groups"])
-            if now != then:
-                wrong.append(f"the optimizer has {now} parameter groups, had {then}")
+    def _check(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        if values.get("format") != FORMAT:
+            raise StateError(
+                f"the checkpoint's state has format {values.get('format', 1)}, this version of spot_training reads "
+                f"{FORMAT}: go on with the version that wrote it, or give the run a new run_id"
+            )
+        theirs = values["tracked"]
+        wrong = [f"{name} is tracked now, was not" for name in sorted(self.things.keys() - theirs.keys())]
+        wrong += [f"{name} was tracked, is not now" for name in sorted(theirs.keys() - self.things.keys())]
+        for name in sorted(self.things.keys() & theirs.keys()):
+            thing = self.things[name]
+            if thing.kind != theirs[name]["kind"]:
+                wrong.append(f"{name} is tracked as {thing.kind}, was as {theirs[name]['kind']}")
+            else:
+                wrong += thing.check(theirs[name], tensors)
         if CPU not in tensors:
             wrong.append(f"{CPU} is gone")
         if wrong:
-            more = f"\n  ... and {len(wrong) - 8} more" if len(wrong) > 8 else ""
+            more = f"\n  ... and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
             raise StateError(
-                "the checkpoint was written by another model or optimizer:\n  " + "\n  ".join(wrong[:8]) + more + "\n"
-                "Put the run file back as it was, or give the changed run a new run_id"
+                "the checkpoint was written by another model or optimizer:\n  "
+                + "\n  ".join(wrong[:_SHOWN])
+                + more
+                + "\n"
+                "Put the script and the run file back as they were, or give the changed run a new run_id"
             )
 
-    def _load_optimizer(
-        self, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], values: dict[str, Any]
-    ) -> None:
-        for group, saved in zip(optimizer.param_groups, values["groups"], strict=True):
-            for key, value in saved.items():
-                now = group.get(key)
-                if isinstance(now, Tensor):
-                    now.fill_(value)
-                else:
-                    group[key] = tuple(value) if isinstance(now, tuple) else value
-        by_param: dict[str, dict[str, Any]] = {}
-        for name, tensor in tensors.items():
-            if name.startswith("optimizer."):
-                owner, _, key = name.removeprefix("optimizer.").rpartition(".")
-                by_param.setdefault(owner, {})[key] = tensor
-        for name, value in values["scalars"].items():
-            owner, _, key = name.rpartition(".")
-            by_param.setdefault(owner, {})[key] = value
-        for group in optimizer.param_groups:
-            on_device = bool(group.get("capturable") or group.get("fused"))
-            for param in group["params"]:
-                state = optimizer.state[param]
-                for key, value in by_param.get(self._param_names[id(param)], {}).items():
-                    if not isinstance(value, Tensor):
-                        state[key] = value
-                        continue
-                    now = state.get(key)
-                    if isinstance(now, Tensor) and now.shape == value.shape and now.dtype == value.dtype:
-                        now.copy_(value)
-                    else:
-                        device = param.device if key != "step" or on_device else torch.device("cpu")
-                        state[key] = torch.empty_like(value, device=device).copy_(value)
+    def _compare(self, values: Mapping[str, Any]) -> None:
+        """Whether everything says of itself what the checkpoint says of it."""
+        now = self.snapshot(self.note(values["step"], thorough=False)).values["tracked"]
+        for name, theirs in values["tracked"].items():
+            where = first_difference(name, json.loads(json.dumps(now[name])), theirs)
+            if where is not None:
+                raise StateError(
+                    f"{where} after it was loaded: its load_state_dict() does not take all of its state_dict()"
+                )
 
 
-def _describe(tensor: Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
+def _expand(tracked: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Lists and dicts of things that can be tracked are tracked one by one; so is an optimizer inside another."""
+    for name, value in tracked.items():
+        if isinstance(value, dict | list | tuple) and not isinstance(value, nn.Module):
+            parts = dict(value) if isinstance(value, dict) else dict(enumerate(value))
+            holds = [isinstance(part, nn.Module | Optimizer) or _has_state(part) for part in parts.values()]
+            if any(holds) and not all(holds):
+                odd = next(key for (key, _), thing in zip(parts.items(), holds, strict=True) if not thing)
+                raise StateError(
+                    f"{name} holds things that have a state, and {name}.{odd}, which has none: track it apart"
+                )
+            if any(holds):
+                yield from _expand({f"{name}.{key}": part for key, part in parts.items()})
+                continue
+        yield name, value
+        if isinstance(value, Optimizer) and type(value).state_dict is Optimizer.state_dict:
+            inner = {key: part for key, part in vars(value).items() if isinstance(part, Optimizer)}
+            yield from _expand({f"{name}.{key}": part for key, part in inner.items()})
 
 
-def _json_copy(name: str, value: Any) -> Any:
-    """A deep copy as JSON will give it back: tuples as lists, tensors of one number as that number.
-
-    Raises:
-        StateError: JSON can't hold it, or would give something else back.
-    """
-    if value is None or isinstance(value, bool):
-        return value
-    for kind in (int, float, str):
-        if isinstance(value, kind):
-            return kind(value)
-    if isinstance(value, Tensor) and value.numel() == 1:
-        return value.item()
-    if isinstance(value, list | tuple):
-        return [_json_copy(name, item) for item in value]
-    if not isinstance(value, dict):
-        raise StateError(f"{name} holds {type(value).__name__}, which JSON can't; keep it as numbers or text")
-    for key in value:
-        if not isinstance(key, str):
-            raise StateError(f"{name} has the key {key!r}, which JSON would give back as text; use text from the start")
-    return {key: _json_copy(f"{name}.{key}", item) for key, item in value.items()}
+def _has_state(value: Any) -> bool:
+    return isinstance(value, Stateful) and not isinstance(value, type)

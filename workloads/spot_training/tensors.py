@@ -31,6 +31,11 @@ _DTYPES = {name: dtype for dtype, name in _NAMES.items()}
 Buffer = bytearray | memoryview
 
 
+def can_hold(dtype: torch.dtype) -> bool:
+    """Whether .safetensors has a name for it."""
+    return dtype in _NAMES
+
+
 def lay_out(tensors: Mapping[str, Tensor]) -> Layout:
     """A place for each tensor.
 
