@@ -11,6 +11,7 @@ from typer.core import TyperCommand
 from agent.config import RunConfig
 from infra.operate import commands as cloud_commands
 from infra.operate.reference import draw_fields
+from infra.operate.rehearse import command as rehearse_command
 from infra.operate.run_file import RunFile, load
 
 _DRILL_TIMEOUT_S = 180.0
@@ -116,4 +117,5 @@ def drill(
     console.print("the run trains on" if not stop else "the agent is saving, and stops the trainer then")
 
 
+rehearse_command.register(app)
 cloud_commands.register(app)

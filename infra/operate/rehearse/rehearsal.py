@@ -1,0 +1,86 @@
+"""A rehearsal: twice undisturbed, then struck; what differs, and why."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from agent.config import RunConfig
+from infra.operate.rehearse.causes import likeliest, unsteady
+from infra.operate.rehearse.compare import QUIET, Difference, Noise, first_difference
+from infra.operate.rehearse.plan import plan_strikes
+from infra.operate.rehearse.play import CannotRehearse, Play, Say
+from infra.operate.rehearse.records import Run
+
+Outcome = Literal["exact", "differs", "unsteady", "failed"]
+STATUS: dict[Outcome, int] = {"exact": 0, "differs": 1, "unsteady": 1, "failed": 2}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of it. `differences`: all at the first boundary where there is one; `causes`: the surest first."""
+
+    outcome: Outcome
+    steps: int = 0
+    differences: list[Difference] = field(default_factory=list)
+    causes: list[str] = field(default_factory=list)
+    struck: Run | None = None
+    why: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the user asked for. `ignored`: variables that may differ."""
+
+    steps: int = 24
+    drawn: int = 2
+    seed: int = 0
+    ignored: Collection[str] = ()
+
+
+def rehearse(run: RunConfig, run_file: Path, *, out: Path, wishes: Wishes, say: Say) -> Verdict:
+    """Rehearse a run on this machine; all that it writes is in `out`."""
+    begun = time.monotonic()
+    if run.workload.kind == "command":
+        return Verdict(
+            "failed",
+            why="kind command saves and resumes by itself: there is no session to rehearse. See kind: script",
+        )
+    shutil.rmtree(out, ignore_errors=True)
+    play = Play(run, run_file.resolve(), out.resolve(), wishes.steps, say)
+    try:
+        one = play.undisturbed("undisturbed")
+        other = play.undisturbed("undisturbed-again")
+        verdict = judge_twins(one, other)
+        if verdict is None:
+            steps = max(one.lives[0].boundaries)
+            strikes = plan_strikes(one.lives[0].moments, steps=steps, drawn=wishes.drawn, seed=wishes.seed)
+            verdict = judge(one, other, play.struck("struck", strikes), wishes.ignored)
+    except CannotRehearse as error:
+        verdict = Verdict("failed", why=str(error))
+    return Verdict(**{**vars(verdict), "seconds": round(time.monotonic() - begun, 1)})
+
+
+def judge_twins(one: Run, other: Run) -> Verdict | None:
+    """Whether the script is the same each time by itself; None where it is."""
+    found = first_difference(one, other, QUIET)
+    state = [each for each in found if each.kind == "state"]
+    if not state:
+        return None
+    return Verdict("unsteady", max(one.lives[0].boundaries), state, unsteady(one.lives[0], other.lives[0], state))
+
+
+def judge(one: Run, other: Run, struck: Run, ignored: Collection[str] = ()) -> Verdict:
+    """The struck run beside the undisturbed ones."""
+    noise = Noise.between(one, other)
+    reference, steps = one.lives[0], max(one.lives[0].boundaries)
+    found = first_difference(one, struck, noise, ignored)
+    if not found:
+        return Verdict("exact", steps, struck=struck)
+    life = next((life for life in struck.lives if life.number == found[0].life), struck.lives[-1])
+    return Verdict("differs", steps, found, likeliest(reference, life, found, noise), struck)
