@@ -10,9 +10,9 @@ from infra.operate.rehearse.records import Boundary, Life, Loop
 
 _MOST = 5
 _SEEDS = {
-    "rng.torch": "torch.manual_seed(SEED)",
-    "rng['python']": "random.seed(SEED)",
-    "rng['numpy']": "numpy.random.seed(SEED)",
+    "rng.torch.cpu": "torch.manual_seed(SEED)",
+    "rng.python": "random.seed(SEED)",
+    "rng.numpy": "numpy.random.seed(SEED)",
 }
 
 
@@ -54,7 +54,7 @@ def unsteady(one: Life, other: Life, found: Sequence[Difference]) -> list[str]:
     first = found[0]
     loop = one.loop or Loop("the script", 0, {}, ())
     if first.step == one.first:
-        seeds = [seed for name, seed in _SEEDS.items() if any(each.name.startswith(name) for each in found)]
+        seeds = [seed for name, seed in _SEEDS.items() if any(each.name == name for each in found)]
         causes += [f"no seed is set before the first step: begin the script with {seed}" for seed in seeds]
         if not seeds:
             causes.append(f"{first.name} begins otherwise each time: seed what makes it before it is made")
@@ -62,7 +62,7 @@ def unsteady(one: Life, other: Life, found: Sequence[Difference]) -> list[str]:
     if first.step in one.boundaries and first.step in other.boundaries:
         here, there = one.boundaries[first.step], other.boundaries[first.step]
         causes += _draws(here, there)
-        causes += _first_to_differ(here, there, loop, Noise(frozenset(), frozenset()))
+        causes += _first_to_differ(here, there, loop, Noise())
     causes.append(
         "set torch.use_deterministic_algorithms(True), CUBLAS_WORKSPACE_CONFIG=:4096:8 and PYTHONHASHSEED=0; leave "
         "torch.backends.cudnn.benchmark off; let no order depend on time, threads or a set"

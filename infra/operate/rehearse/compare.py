@@ -6,10 +6,12 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from infra.operate.rehearse.records import Life, Run
+from infra.operate.rehearse.records import Boundary, Life, Run
 
 Kind = Literal["state", "metrics", "around", "way", "failure"]
 _OF_THE_MOMENT = frozenset({"time"})
+GENERATORS = {"rng.torch.cpu": "torch", "rng.python": "random", "rng.numpy": "numpy"}
+"""Global generators of random numbers, by name in a snapshot."""
 _HELD = ("cache", "memo")
 
 
@@ -30,10 +32,12 @@ class Difference:
 
 @dataclass(frozen=True)
 class Noise:
-    """What differs between two undisturbed runs: clocks, speeds. It is not compared."""
+    """What differs between two undisturbed runs: clocks, speeds, generators that nobody seeds and nobody draws from. It
+    is not compared."""
 
-    around: frozenset[str]
-    metrics: frozenset[str]
+    around: frozenset[str] = frozenset()
+    metrics: frozenset[str] = _OF_THE_MOMENT
+    tracked: frozenset[str] = frozenset()
 
     @classmethod
     def between(cls, one: Run, other: Run) -> Noise:
@@ -51,10 +55,19 @@ class Noise:
             for name in line.keys() | theirs.get(step, {}).keys()
             if line.get(name) != theirs.get(step, {}).get(name)
         }
-        return cls(frozenset(around), frozenset(metrics | _OF_THE_MOMENT))
+        return cls(frozenset(around), frozenset(metrics | _OF_THE_MOMENT), _idle_generators(one, other))
+
+    def tracked_of(self, boundary: Boundary) -> dict[str, str]:
+        return {name: text for name, text in boundary.tracked.items() if name not in self.tracked}
 
 
-QUIET = Noise(frozenset(), _OF_THE_MOMENT)
+def _idle_generators(one: Run, other: Run) -> frozenset[str]:
+    boundaries = one.lives[0].boundaries
+    drawn = {draw.partition(" at ")[0] for boundary in boundaries.values() for draw in boundary.draws}
+    here, there = (next(iter(run.lives[0].boundaries.values())).tracked for run in (one, other))
+    return frozenset(
+        name for name, generator in GENERATORS.items() if generator not in drawn and here.get(name) != there.get(name)
+    )
 
 
 def lines_by_step(run: Run) -> dict[int, Mapping[str, Any]]:
@@ -65,7 +78,9 @@ def first_difference(reference: Run, run: Run, noise: Noise, ignored: Collection
     """All that differs at the first boundary where something does; a run that could not go on says so at its end."""
     undisturbed = reference.lives[0]
     for life in run.lives:
-        found = [*_way(life), *_state(undisturbed, life)] or list(_left_behind(undisturbed, life, noise, ignored))
+        found = [*_way(life), *_state(undisturbed, life, noise)] or list(
+            _left_behind(undisturbed, life, noise, ignored)
+        )
         if found:
             return found
     if run.failure:
@@ -90,18 +105,20 @@ def _way(life: Life) -> Iterator[Difference]:
         )
 
 
-def _state(reference: Life, life: Life) -> list[Difference]:
+def _state(reference: Life, life: Life, noise: Noise) -> list[Difference]:
     """What is tracked, at the first boundary where it differs."""
     for step, boundary in life.boundaries.items():
         twin = reference.boundaries.get(step)
-        if twin is None or twin.tracked == boundary.tracked:
+        if twin is None:
             continue
-        names = [*twin.tracked, *(name for name in boundary.tracked if name not in twin.tracked)]
-        return [
-            Difference("state", life.number, step, name, twin.tracked.get(name, "-"), boundary.tracked.get(name, "-"))
-            for name in names
-            if twin.tracked.get(name) != boundary.tracked.get(name)
-        ]
+        wanted, found = noise.tracked_of(twin), noise.tracked_of(boundary)
+        if wanted != found:
+            names = [*wanted, *(name for name in found if name not in wanted)]
+            return [
+                Difference("state", life.number, step, name, wanted.get(name, "-"), found.get(name, "-"))
+                for name in names
+                if wanted.get(name) != found.get(name)
+            ]
     return []
 
 

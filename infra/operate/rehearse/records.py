@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal
 
@@ -81,7 +82,7 @@ def _read_life(number: int, path: Path) -> Life:
     for line in json_lines(path):
         match line["what"]:
             case "boundary":
-                tracked = {**line["tensors"], **{tidy(name): text for name, text in line["values"].items()}}
+                tracked = line["tensors"] | _tidied(line["values"])
                 life.boundaries[line["step"]] = Boundary(line["step"], tracked, line["around"], line["draws"])
             case "moment":
                 life.moments.append((line["moment"], line["step"]))
@@ -102,6 +103,18 @@ def json_lines(path: Path) -> list[dict[str, Any]]:
             found.append(json.loads(text))
         except ValueError:  # it was being written when the power went
             break
+    return found
+
+
+def _tidied(values: Mapping[str, str]) -> dict[str, str]:
+    """The values of a snapshot; the hundreds of numbers of a generator's state are one."""
+    found: dict[str, str] = {}
+    for name, text in values.items():
+        if name.startswith("rng['"):
+            generator = "rng." + name.split("'")[1]
+            found[generator] = blake2b((found.get(generator, "") + text).encode(), digest_size=8).hexdigest()
+        else:
+            found[tidy(name)] = text
     return found
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from agent.config import RunConfig
 from infra.operate.rehearse.causes import likeliest, unsteady
-from infra.operate.rehearse.compare import QUIET, Difference, Noise, first_difference
+from infra.operate.rehearse.compare import Difference, Noise, first_difference
 from infra.operate.rehearse.plan import plan_strikes
 from infra.operate.rehearse.play import CannotRehearse, Play, Say
 from infra.operate.rehearse.records import Run
@@ -68,8 +68,8 @@ def rehearse(run: RunConfig, run_file: Path, *, out: Path, wishes: Wishes, say: 
 
 def judge_twins(one: Run, other: Run) -> Verdict | None:
     """Whether the script is the same each time by itself; None where it is."""
-    found = first_difference(one, other, QUIET)
-    state = [each for each in found if each.kind == "state"]
+    quiet = Noise(tracked=Noise.between(one, other).tracked)
+    state = [each for each in first_difference(one, other, quiet) if each.kind == "state"]
     if not state:
         return None
     return Verdict("unsteady", max(one.lives[0].boundaries), state, unsteady(one.lives[0], other.lives[0], state))
