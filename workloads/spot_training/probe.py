@@ -12,7 +12,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from typing import Any, Literal
 import torch
 from spot_training.digests import digest
 from spot_training.draws import Draws
+from spot_training.loop import findings
 from spot_training.survey import Survey, loop_frame, stored_at
 from torch import Tensor, nn
 
@@ -147,10 +148,7 @@ def _tensors(output: object) -> list[Tensor]:
 
 def _findings(frame: Any, tracked: Mapping[str, object]) -> list[dict[str, Any]]:
     """What can be read off the loop before it costs anything."""
-    look: Callable[..., Any] | None = None
-    with contextlib.suppress(ImportError):
-        from spot_training.loop import findings as look  # type: ignore  # noqa: PLC0415
-    return [asdict(finding) for finding in look(frame, tracked)] if look else []
+    return [asdict(finding) for finding in findings(frame, tracked)]
 
 
 def _new_record(folder: Path) -> tuple[int, int]:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spot_training.beats import Beats
 from spot_training.checks import Checks
@@ -50,6 +50,9 @@ from spot_training.stager import Stager
 from spot_training.state import StateError, TrainState
 from spot_training.steppers import hook_step
 from spot_training.tensors import tensors_in
+
+if TYPE_CHECKING:
+    from spot_training.probe import Probe
 
 __all__ = ["Session", "SessionError"]
 
@@ -88,6 +91,7 @@ class Session:
         self._told: set[str] = set()
         self._tracked: dict[str, Any] = {}
         self._frame: FrameType | None = None  # the loop's, until it was looked at
+        self._probe: Probe | None = None
         self._news = threading.Condition()  # of the next four
         self._committed_step = 0
         self._lost: dict[int, str] = {}
@@ -171,6 +175,12 @@ class Session:
             self._stager.adopt(arenas, self._welcome.busy, restored=restored)
             self._link.listen(self._take, step=lambda: self.step, again=self._tell_again)
             threading.Thread(target=self._obey, name="stager", daemon=True).start()
+        if os.environ.get("SPOT_REHEARSAL"):
+            from spot_training.probe import Probe  # noqa: PLC0415 - a rehearsal's only
+
+            self._probe = Probe.from_environment()
+        if self._probe:
+            self._probe.watch(things)
         self._checks.after_track()
         self._beats.enter("training")
         return self.step
@@ -225,6 +235,8 @@ class Session:
         loop's body, where a notice need not wait for its end.
         """
         with self._beats.during(phase):
+            if self._probe and phase == "evaluating":
+                self._probe.moment("evaluating", self.step)
             yield
 
     def finish(self, save: Callable[[Path], Any] | None = None) -> None:
@@ -296,6 +308,10 @@ class Session:
                 self._orders.put(self._stager.prepare)
         self._updated = self._torn = False
         self._boundaries += 1
+        if self._probe:
+            found = self._state.snapshot(boundary)
+            self._probe.boundary(self.step, found.tensors, found.values)
+            self._probe.moment("boundary", self.step)
         self._guard.open(boundary, wanted=reason is not None)
         if reason and self._stager:
             self._orders.put(partial(self._stager.stage_wanted, reason))
@@ -309,12 +325,16 @@ class Session:
             return
         self._raise_trouble()
         self._checks.at_close(self._guard.boundary, thorough=self._thorough)
+        if self._probe:
+            self._probe.moment("update", self.step)
         self._guard.close()
         self._updated = True
         self._closed_at = time.monotonic()
 
     def _behind(self) -> None:
         """An update has ended."""
+        if self._probe:
+            self._probe.moment("behind", self.step)
 
     def _look_at_loop(self) -> None:
         """What the loop keeps in variables of its own, which a resume would not have: an error where that is sure."""
