@@ -21,6 +21,10 @@ from tests.spot_training.conftest import snapshot
 from tests.spot_training.test_state import through_json
 
 
+def _kind(value: Any) -> str:
+    return type(value).__name__
+
+
 @pytest.fixture(autouse=True)
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No agent: the checks are the same."""
@@ -226,7 +230,7 @@ def test_everything_that_people_keep_comes_back_in_place() -> None:
         (nn.LazyLinear(1), r"x\.weight has no shape yet .*one forward pass before"),
         (torch.zeros(1).to_sparse(), "sparse"),
     ],
-    ids=str,
+    ids=_kind,
 )  # fmt: skip
 def test_what_can_not_be_tracked_is_refused_by_name_at_track(session: Session, thing: Any, why: str) -> None:
     with pytest.raises(StateError, match=why):
