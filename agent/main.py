@@ -22,6 +22,7 @@ from agent.checkpoint.bucket import Checkpoints
 from agent.checkpoint.drain import Uploader
 from agent.checkpoint.saver import Saver
 from agent.config import RunConfig, RunFileError, load_run, parse_seconds
+from agent.config.program import trainer_command
 from agent.notices import Notices
 from agent.notices.logind import Logind
 from agent.notices.metadata import Machine, MetadataClient, MetadataError, is_on_gce, watch_metadata
@@ -34,7 +35,6 @@ from agent.telemetry.cloud_log import CloudLog, cloud_log
 from agent.telemetry.health import Health
 from agent.telemetry.ledger import Ledger
 from agent.trainer.host import Host
-from agent.trainer.launch import trainer_command
 from agent.trainer.scope import own_unit
 from agent.vm.group import GROUP, finish
 

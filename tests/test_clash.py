@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from agent.config import load_run
-from agent.trainer.launch import trainer_command
+from agent.config.program import trainer_command
 from infra.local.storage.control import running_storage
 
 ROOT = Path(__file__).parent.parent

@@ -20,12 +20,13 @@ from spot_training.protocol.messages import Phase, SaveAnswer, SaveReason, Stage
 
 from agent.checkpoint.line import RunComplete, Superseded
 from agent.config.causes import FAILURES, Cause
+from agent.config.program import tracking_environment, trainer_folder
 from agent.store import StoreError
 from agent.store.formats import NewerFormatError
 from agent.telemetry.ledger import Incident, Resume, utc_now
 from agent.trainer.folder import FolderLink
 from agent.trainer.host import SOCKET, Host
-from agent.trainer.launch import claim, fetch_state, learn_line, tracking_environment, trainer_folder
+from agent.trainer.launch import claim, fetch_state, learn_line
 from agent.trainer.link import Link
 from agent.trainer.output import Output
 from agent.trainer.periodic import PeriodicSaves

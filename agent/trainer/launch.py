@@ -1,21 +1,18 @@
-"""Launch: the command that trains a run, and what it will find, fetched while Python is still importing torch."""
+"""Launch: the attempt that begins, and what its trainer will find, fetched while Python is still importing torch."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-import sys
 import time
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import structlog
 from spot_training.protocol.messages import Staged
 
 from agent.checkpoint.restore import fetch_newest
 from agent.checkpoint.saver import Saver
-from agent.config import RunConfig
 from agent.store import StoreError
 from agent.telemetry.ledger import Resume, utc_now
 from agent.trainer.host import Host
@@ -83,29 +80,3 @@ async def fetch_state(saver: Saver, resume: Resume, *, passed_over: Collection[s
         await saver.drain_again(staged)
     log.info("fetched", step=staged.step, source=resume.source, bytes=staged.size)
     return staged
-
-
-def trainer_command(run: RunConfig, run_file: Path) -> list[str]:
-    """The command line that trains `run`."""
-    kind, command = run.workload.kind, list(run.workload.command)
-    if kind == "script" and command[0] in ("python", "python3"):
-        return [sys.executable, *command[1:]]
-    if kind in ("script", "command"):
-        return command
-    module = {"llm": "workloads.llm.train", "vlm": "workloads.vlm.train", "arr-coc": "workloads.arr_coc.train"}
-    return [sys.executable, "-P", "-m", module[kind], str(run_file)]
-
-
-def tracking_environment(run: RunConfig) -> dict[str, str]:
-    """What W&B's own library reads: a program that calls `wandb.init()` goes on in the run of that name. The key, where
-    there is one, is in the agent's own environment."""
-    wandb = run.tracking.wandb if run.tracking is not None else None
-    if wandb is None:
-        return {}
-    entity = {"WANDB_ENTITY": wandb.entity} if wandb.entity else {}
-    return {"WANDB_PROJECT": wandb.project, "WANDB_RUN_ID": run.run_id, "WANDB_RESUME": "allow", **entity}
-
-
-def trainer_folder(run: RunConfig, run_file: Path) -> Path:
-    """The folder that the trainer starts in."""
-    return run_file.absolute().parent if run.workload.kind == "script" else Path.cwd()

@@ -21,9 +21,9 @@ from spot_training.protocol.channel import Connection
 from spot_training.protocol.messages import Drill, DrillReport
 
 from agent.config import load_run
+from agent.config.program import trainer_command
 from agent.run.handover import EXIT_HANDED_OVER
 from agent.store import Store, open_store
-from agent.trainer.launch import trainer_command
 from infra.local.bucket import RunRecords
 from infra.local.fleet import Fleet
 from infra.local.storage.control import StorageControl

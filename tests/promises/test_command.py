@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from agent.config import load_run
-from agent.trainer.launch import trainer_command
+from agent.config.program import trainer_command
 from infra.local.bucket import RunRecords
 from infra.local.fleet import Fleet
 from tests.promises.world import ROOT, World, incidents

@@ -314,6 +314,34 @@ def test_a_load_that_loses_something_is_told_before_it_costs_an_hour(session: Se
             learn(model, optimizer)
 
 
+def test_an_optimizer_that_lists_its_parameters_keeps_them() -> None:
+    def build() -> tuple[dict[str, Any], nn.Module, torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        model = nn.Linear(4, 1)
+        optimizer = torch.optim.LBFGS(model.parameters(), max_iter=2)
+        return {"model": model, "optimizer": optimizer}, model, optimizer
+
+    def step(model: nn.Module, optimizer: torch.optim.Optimizer) -> float:
+        def closure() -> float:
+            optimizer.zero_grad()
+            loss = model(torch.ones(2, 4)).square().mean()
+            loss.backward()
+            return float(loss)
+
+        return float(optimizer.step(closure))  # type: ignore[arg-type]
+
+    things, model, optimizer = build()
+    source = TrainState(things)
+    for lives in range(3):
+        step(model, optimizer)
+        kept = snapshot(source, source.note(lives))
+        things, fresh, other = build()
+        source = TrainState(things)
+        source.load(kept[0], through_json(kept[1]))
+        assert step(model, optimizer) == step(fresh, other)
+        model, optimizer = fresh, other
+
+
 # --- metrics ---
 
 

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from spot_training.values import Packing, StateError, Unpacking
-from torch import Tensor
+from torch import Tensor, nn
 
 _SIMPLE = (int, float, bool, str, type(None))
 _CONTAINERS = (list, tuple, dict, set, deque)
@@ -73,12 +73,15 @@ def _mark(value: Any) -> Any:
     if isinstance(value, _SIMPLE):
         return (type(value), repr(value))
     if isinstance(value, Tensor):
-        return None if value.grad_fn is not None else (id(value), value._version)
+        passing = value.grad_fn is not None or isinstance(value, nn.Parameter)
+        return None if passing else (id(value), value._version)
     if isinstance(value, _CONTAINERS) and len(value) <= _LARGEST:
         packing = Packing()
         try:
             words = json.dumps(packing.pack("", value))
         except StateError:
+            return None
+        if '"parameter"' in words:  # a list of the parameters, which are kept elsewhere
             return None
         return (words, [(id(tensor), tensor._version) for tensor in packing.tensors.values()])
     return None

@@ -337,10 +337,11 @@ class Session:
             self._probe.moment("behind", self.step)
 
     def _look_at_loop(self) -> None:
-        """What the loop keeps in variables of its own, which a resume would not have: an error where that is sure."""
+        """Say what the loop keeps that a resume would not have. An optimizer or the like that is not tracked is an
+        error."""
         frame, self._frame = self._frame, None
         for finding in findings(frame, self._tracked) if frame else ():
-            if finding.surely:
+            if finding.surely and finding.kind == "untracked":  # a variable that carries over may be for the eye only
                 raise StateError(finding.what)
             log.warning("%s", finding.what)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.config import RunConfig, run_file_text
-from agent.trainer.launch import trainer_command, trainer_folder
+from agent.config.program import trainer_command, trainer_folder
 from infra.local.cloud import local_cloud
 from infra.local.fleet import Fleet, agent_command, closing_on_signals
 from infra.operate.rehearse.records import Life, Run, Strike, json_lines, plan_of, read_lives

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.config import load_run
-from agent.trainer.launch import trainer_command, trainer_folder
+from agent.config.program import trainer_command, trainer_folder
 
 RUN = "run_id: mine\nworkload: {workload}\ncheckpoint: {{bucket: 'gs://runs'}}\n"
 
