@@ -328,7 +328,7 @@ def test_an_optimizer_that_lists_its_parameters_keeps_them() -> None:
             loss.backward()
             return float(loss)
 
-        return float(optimizer.step(closure))  # type: ignore[arg-type]
+        return float(optimizer.step(closure))
 
     things, model, optimizer = build()
     source = TrainState(things)

@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 from agent.config import RunConfig, describe_fields
-from agent.trainer.launch import tracking_environment
+from agent.config.program import tracking_environment
 
 ROOT = Path(__file__).parents[3]
 BY_ITSELF = {
