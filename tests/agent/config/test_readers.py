@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[3]
 BY_ITSELF = {
     "machine.spread": "Machine.placement",
     "ablations.most": "Ablations.refusals",
+    "tracking.wandb.entity": "tracking_environment",
 }
 """Read inside agent/config, where that is all that there is to do."""
 REFUSED = ("stages", "price_cap")
