@@ -1,0 +1,18 @@
+"""Fault: nothing is seeded."""
+
+import torch
+from spot_training import Session
+from torch import nn
+
+NAMES = ["torch.manual_seed"]
+
+model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.2), nn.Linear(8, 1))
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+session = Session.open()
+session.track(model=model, optimizer=optimizer)
+for step in session.steps(1000):
+    loss = model(torch.randn(16, 4)).square().mean()
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    session.log(loss=loss.item())

@@ -1,0 +1,21 @@
+"""Fault: a loss scale of one's own is a variable."""
+
+import torch
+from spot_training import Session
+from torch import nn
+
+NAMES = ["scale"]
+
+torch.manual_seed(1)
+model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.2), nn.Linear(8, 1))
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+scale = 8.0
+session = Session.open()
+session.track(model=model, optimizer=optimizer)
+for step in session.steps(1000):
+    loss = model(torch.randn(16, 4)).square().mean()
+    (loss * scale).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    session.log(loss=loss.item())
+    scale = scale * 2 if step % 3 == 2 else scale

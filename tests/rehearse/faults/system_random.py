@@ -1,0 +1,22 @@
+"""Fault: noise from the operating system, which nobody can seed."""
+
+import os
+
+import torch
+from spot_training import Session
+from torch import nn
+
+NAMES = ["noise"]
+
+torch.manual_seed(1)
+model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.2), nn.Linear(8, 1))
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+session = Session.open()
+session.track(model=model, optimizer=optimizer)
+for step in session.steps(1000):
+    noise = os.urandom(1)[0] / 255
+    loss = model(noise + torch.randn(16, 4)).square().mean()
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    session.log(loss=loss.item())

@@ -1,0 +1,20 @@
+"""Good: what is carried is in a tracked dict."""
+
+import torch
+from spot_training import Session
+from torch import nn
+
+torch.manual_seed(1)
+model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.2), nn.Linear(8, 1))
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+best = {"loss": 9e9, "at": -1}
+session = Session.open()
+session.track(model=model, optimizer=optimizer, best=best)
+for step in session.steps(1000):
+    loss = model(torch.randn(16, 4)).square().mean()
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    session.log(loss=loss.item())
+    if loss.item() < best["loss"]:
+        best.update(loss=loss.item(), at=step)

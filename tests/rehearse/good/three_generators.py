@@ -1,0 +1,23 @@
+"""Good: torch's, NumPy's and Python's global generators, seeded."""
+
+import random
+
+import numpy as np
+import torch
+from spot_training import Session
+from torch import nn
+
+torch.manual_seed(1)
+model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.2), nn.Linear(8, 1))
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+random.seed(1)
+np.random.seed(1)
+session = Session.open()
+session.track(model=model, optimizer=optimizer)
+for step in session.steps(1000):
+    scale = random.random() + float(np.random.rand())
+    loss = model(scale * torch.randn(16, 4)).square().mean()
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    session.log(loss=loss.item())

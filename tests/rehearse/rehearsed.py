@@ -1,0 +1,32 @@
+"""What a rehearsal says of a script, played in the theatre."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from infra.operate.rehearse.plan import plan_strikes
+from infra.operate.rehearse.rehearsal import Verdict, judge, judge_twins
+from tests.rehearse.theatre import Theatre, Zygote
+
+STEPS = 14
+MOST = 5  # strikes: enough for what one of these scripts can hide
+
+
+def rehearsed(zygote: Zygote, script: Path, out: Path) -> Verdict:
+    theatre = Theatre(zygote, script, out, STEPS)
+    one = theatre.undisturbed("undisturbed")
+    if one.failure:
+        return Verdict("failed", why=one.failure)
+    other = theatre.undisturbed("undisturbed-again")
+    verdict = judge_twins(one, other)
+    if verdict:
+        return verdict
+    steps = max(one.lives[0].boundaries)
+    strikes = plan_strikes(one.lives[0].moments, steps=steps, drawn=0, seed=0)
+    return judge(one, other, theatre.struck("struck", strikes[:MOST]))
+
+
+def told(verdict: Verdict) -> str:
+    """All that its user reads of it."""
+    differences = [f"{each.name} {each.wanted} {each.found}" for each in verdict.differences]
+    return "\n".join([verdict.why, *verdict.causes, *differences])
