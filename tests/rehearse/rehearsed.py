@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 from infra.operate.rehearse.plan import plan_strikes
@@ -30,3 +31,11 @@ def told(verdict: Verdict) -> str:
     """All that its user reads of it."""
     differences = [f"{each.name} {each.wanted} {each.found}" for each in verdict.differences]
     return "\n".join([verdict.why, *verdict.causes, *differences])
+
+
+def names_in(script: Path) -> list[str]:
+    """What a script's fault is called: its NAMES."""
+    for node in ast.parse(script.read_text()).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "NAMES":
+            return [str(name) for name in ast.literal_eval(node.value)]
+    return []

@@ -136,18 +136,19 @@ def not_brought_back(reference: Life, life: Life, noise: Noise) -> list[Differen
 
 
 def _left_behind(reference: Life, life: Life, noise: Noise, ignored: Collection[str]) -> Iterator[Difference]:
-    """What did not come back and never is as it was again, though training went on as if it were."""
-    after = [step for step in life.boundaries if step != life.first and step in reference.boundaries]
-    if life.number == 1 or not after:
+    """What did not come back, and is not as it was one step later either, though training goes on as if it were.
+
+    What is as it was by then was only left from the step before: a loss, a batch.
+    """
+    later = next((step for step in life.boundaries if step != life.first and step in reference.boundaries), None)
+    if life.number == 1 or later is None:
         return
+    wanted, found = reference.boundaries[later].around, life.boundaries[later].around
     for difference in not_brought_back(reference, life, noise):
         name = difference.name
         if is_named(name, ignored) or any(word in name.lower() for word in _HELD):
             continue
-        if all(
-            reference.boundaries[step].around.get(name) not in (None, life.boundaries[step].around.get(name))
-            for step in after
-        ):
+        if name in wanted and name in found and wanted[name] != found[name]:
             yield difference
 
 
