@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from spot_training.digests import digest
@@ -143,6 +144,10 @@ class Trainer:
         (lambda: set("abc"), lambda it: it.add("d"), "x"),
         (lambda: list(range(500)), lambda it: it.append(1), "x"),
         (lambda: torch.zeros(3), lambda it: it.add_(1), "x"),
+        (lambda: Path(__file__).open(), next, "x (its position)"),  # noqa: SIM115
+        (lambda: Path(__file__).open("rb"), lambda it: it.read(3), "x (its position)"),  # noqa: SIM115
+        (lambda: np.random.default_rng(1), lambda it: it.random(), "x['state']['state']"),
+        (lambda: [np.zeros(3)], lambda it: it[0].fill(1), "x[0]"),
     ],
 )
 def test_a_change_is_seen_by_the_name_of_what_changed(make: Any, change: Any, name: str) -> None:

@@ -14,6 +14,7 @@ import datetime
 import dis
 import enum
 import functools
+import io
 import itertools
 import os
 import random
@@ -174,6 +175,9 @@ class Survey:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 self._walk(f"{path} (its position)", list(value.__reduce__())[1:], depth)
+        elif isinstance(value, io.IOBase):
+            if value.readable() and not value.writable():
+                self.found[f"{path} (its position)"] = str(_position(value))
         elif isinstance(value, types.GeneratorType):
             if value.gi_code.co_filename.startswith(_OURS):
                 return  # a loader's of ours, which is tracked
@@ -247,6 +251,13 @@ def _persistent(module: nn.Module) -> list[Tensor]:
         for name, buffer in each._buffers.items()
         if buffer is not None and name not in each._non_persistent_buffers_set
     ]
+
+
+def _position(file: io.IOBase) -> int:
+    """Where it is read on; roughly, where lines are being iterated over."""
+    with contextlib.suppress(OSError):
+        return file.tell()
+    return os.lseek(file.fileno(), 0, os.SEEK_CUR)
 
 
 def _attributes(value: object) -> dict[str, Any]:

@@ -157,16 +157,17 @@ class Play:
     def _follow(self, folder: Path, name: str, enough: Callable[[list[Life]], bool]) -> None:
         """Wait until it is `enough`. Raises CannotRehearse where nothing is heard as long as the run file allows."""
         supervision = self.run.supervision
-        heard, since, told = 0, time.monotonic(), -1
+        heard, since, told = -1, time.monotonic(), -1
+        lives: list[Life] = []
         while True:
             size = sum(path.stat().st_size for path in folder.glob("life-*.jsonl"))
             if size != heard:
                 heard, since = size, time.monotonic()
-            lives = read_lives(folder) if size else []
+                lives = read_lives(folder)
             if enough(lives):
                 return
             at = max(lives[-1].boundaries, default=-1) if lives else -1
-            if at != told and at >= 0:
+            if at > told and at % max(1, self.steps // 4) == 0:
                 told = at
                 self.say(f"{name}: step {at} of {self.steps}")
             begun = bool(lives and lives[-1].boundaries)
