@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from infra.operate.rehearse.records import Boundary, Life, Run
+from infra.operate.rehearse.records import Boundary, Life, Loop, Run
 
 Kind = Literal["state", "metrics", "around", "way", "failure"]
 _OF_THE_MOMENT = frozenset({"time"})
@@ -136,20 +136,23 @@ def not_brought_back(reference: Life, life: Life, noise: Noise) -> list[Differen
 
 
 def _left_behind(reference: Life, life: Life, noise: Noise, ignored: Collection[str]) -> Iterator[Difference]:
-    """What did not come back, and is not as it was one step later either, though training goes on as if it were.
-
-    What is as it was by then was only left from the step before: a loss, a batch.
-    """
-    later = next((step for step in life.boundaries if step != life.first and step in reference.boundaries), None)
-    if life.number == 1 or later is None:
+    """What did not come back, though training goes on as if it had: it is not as it was one step later either, or the
+    loop reads it before it sets it. All else was only left from the step before: a loss, a batch."""
+    if life.number == 1:
         return
-    wanted, found = reference.boundaries[later].around, life.boundaries[later].around
+    later = next((step for step in life.boundaries if step != life.first and step in reference.boundaries), None)
+    wanted = reference.boundaries[later].around if later is not None else {}
+    found = life.boundaries[later].around if later is not None else {}
+    carried = [str(finding["name"]) for finding in (life.loop or _NOWHERE).findings]
     for difference in not_brought_back(reference, life, noise):
         name = difference.name
         if is_named(name, ignored) or any(word in name.lower() for word in _HELD):
             continue
-        if name in wanted and name in found and wanted[name] != found[name]:
+        if is_named(name, carried) or (name in wanted and name in found and wanted[name] != found[name]):
             yield difference
+
+
+_NOWHERE = Loop("", 0, {}, ())
 
 
 def is_named(path: str, names: Collection[str]) -> bool:

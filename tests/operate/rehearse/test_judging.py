@@ -86,6 +86,13 @@ def test_what_is_as_it_was_one_step_later_was_only_left_from_the_step_before() -
     assert judge(undisturbed(), undisturbed(), struck(second)).outcome == "exact"
 
 
+def test_what_is_as_it_was_one_step_later_is_a_difference_all_the_same_where_the_loop_reads_it_first() -> None:
+    second = back()
+    second.loop = Loop("train.py", 5, {"best": 9}, [FINDING])
+    second.boundaries[5] = Boundary(5, second.boundaries[5].tracked, {"best": "9.0", "x": "x5"}, [])
+    assert [each.name for each in judge(undisturbed(), undisturbed(), struck(second)).differences] == ["best"]
+
+
 def test_what_differs_between_undisturbed_runs_too_is_not_compared() -> None:
     one, other = undisturbed(seconds=(0, "1.5")), undisturbed(seconds=(0, "1.7"))
     for number, run in enumerate((one, other)):
