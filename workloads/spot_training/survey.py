@@ -62,7 +62,14 @@ def is_users(file: str) -> bool:
 
 def place(frame: FrameType) -> str:
     """FILE:LINE, as short as it can be understood."""
-    return f"{os.path.relpath(frame.f_code.co_filename)}:{frame.f_lineno}"
+    return f"{short(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+def short(file: str) -> str:
+    """A file's name as it is seen from here; whole where here is gone."""
+    with contextlib.suppress(OSError):
+        return os.path.relpath(file)
+    return file
 
 
 def loop_frame() -> FrameType | None:
@@ -84,7 +91,7 @@ def stored_at(frame: FrameType) -> dict[str, Any]:
             if known is None or (known < frame.f_lineno <= line):
                 lines[name] = line
     return {
-        "file": os.path.relpath(frame.f_code.co_filename),
+        "file": short(frame.f_code.co_filename),
         "function": frame.f_code.co_name,
         "line": frame.f_lineno,
         "stored": lines,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from infra.operate.rehearse.compare import Difference, Noise, not_brought_back
+from infra.operate.rehearse.compare import Difference, Noise, is_named, not_brought_back
 from infra.operate.rehearse.records import Boundary, Life, Loop
 
 _MOST = 5
@@ -19,7 +20,6 @@ _SEEDS = {
 def likeliest(reference: Life, life: Life, found: Sequence[Difference], noise: Noise) -> list[str]:
     """Why a resumed life differs, the surest first."""
     loop = life.loop or reference.loop or Loop("the script", 0, {}, ())
-    read = {str(finding["name"]): finding for finding in loop.findings}
     causes: list[str] = []
     if found[0].kind == "state" and found[0].step == life.first:
         causes += [
@@ -27,24 +27,21 @@ def likeliest(reference: Life, life: Life, found: Sequence[Difference], noise: N
             for each in found[:_MOST]
         ]
     lost = not_brought_back(reference, life, noise)
-    lost.sort(key=lambda each: (_root(each.name) not in read, _line(each.name, loop) < loop.line, len(each.name)))
+    lost.sort(key=lambda each: (_read_off(each.name, loop) is None, _line(each.name, loop) < loop.line, len(each.name)))
     told: set[str] = set()
     for each in lost:
-        root = _root(each.name)
-        if root in told:
-            continue
-        told.add(root)
-        where = _where(each.name, loop)
-        what = f"`{each.name}` ({where}) was {each.wanted} at step {each.step}, and is {each.found} after the resume"
-        causes.append(
-            f"{what}: {read[root]['what'] if root in read else 'it is not tracked. Track it, or what holds it'}"
-        )
+        finding = _read_off(each.name, loop)
+        about = str(finding["name"]) if finding else _variable(each.name)
+        if about not in told:
+            told.add(about)
+            was = f"was {each.wanted} at step {each.step}, and is {each.found} after the resume"
+            why = finding["what"] if finding else "it is not tracked. Track it, or what holds it"
+            causes.append(f"`{each.name}` ({_where(each.name, loop)}) {was}: {why}")
     if found[0].kind == "state" and found[0].step in reference.boundaries and found[0].step in life.boundaries:
         causes += _draws(reference.boundaries[found[0].step], life.boundaries[found[0].step])
         causes += _first_to_differ(reference.boundaries[found[0].step], life.boundaries[found[0].step], loop, noise)
-    causes += [
-        str(read[name]["what"]) for name in sorted(read, key=lambda name: not read[name]["surely"]) if name not in told
-    ]
+    others = [finding for finding in loop.findings if finding["name"] not in told]
+    causes += [str(finding["what"]) for finding in sorted(others, key=lambda finding: not finding["surely"])]
     return list(dict.fromkeys(causes))[:_MOST]
 
 
@@ -61,7 +58,7 @@ def unsteady(one: Life, other: Life, found: Sequence[Difference]) -> list[str]:
         return causes
     if first.step in one.boundaries and first.step in other.boundaries:
         here, there = one.boundaries[first.step], other.boundaries[first.step]
-        causes += _draws(here, there)
+        causes += _draws(here, there, "one run", "the other")
         causes += _first_to_differ(here, there, loop, Noise())
     causes.append(
         "set torch.use_deterministic_algorithms(True), CUBLAS_WORKSPACE_CONFIG=:4096:8 and PYTHONHASHSEED=0; leave "
@@ -70,14 +67,14 @@ def unsteady(one: Life, other: Life, found: Sequence[Difference]) -> list[str]:
     return causes
 
 
-def _draws(wanted: Boundary, found: Boundary) -> list[str]:
+def _draws(
+    wanted: Boundary, found: Boundary, one: str = "the undisturbed run", other: str = "the resumed one"
+) -> list[str]:
     """Lines that drew random numbers in one of two runs of the same step, and not in the other."""
-    one, other = Counter(wanted.draws), Counter(found.draws)
-    causes = [
-        f"random numbers were drawn in the resumed run and not in the undisturbed one: {draw}" for draw in other - one
-    ]
-    return causes + [
-        f"random numbers were drawn in the undisturbed run and not in the resumed one: {draw}" for draw in one - other
+    here, there = Counter(wanted.draws), Counter(found.draws)
+    drawn = "random numbers were drawn in"
+    return [f"{drawn} {other} and not in {one}: {draw}" for draw in there - here] + [
+        f"{drawn} {one} and not in {other}: {draw}" for draw in here - there
     ]
 
 
@@ -92,6 +89,16 @@ def _first_to_differ(wanted: Boundary, found: Boundary, loop: Loop, noise: Noise
         return []
     name = min(different, key=lambda each: (_line(each, loop), len(each)))
     return [f"the first that came out otherwise in this step is `{name}` ({_where(name, loop)})"]
+
+
+def _read_off(path: str, loop: Loop) -> Mapping[str, Any] | None:
+    """What was read off the loop about a value, or about the variable that holds it."""
+    return next((finding for finding in loop.findings if is_named(path, [str(finding["name"])])), None)
+
+
+def _variable(path: str) -> str:
+    """What a path begins with; what hangs on it does not come back for the same reason."""
+    return _root(path).partition(".")[0]
 
 
 def _root(path: str) -> str:

@@ -124,7 +124,7 @@ def test_lines_that_drew_random_numbers_in_one_run_only_are_named() -> None:
     second.boundaries[7] = Boundary(7, before.tracked, before.around, [*before.draws, "torch at train.py:8"])
     verdict = judge(undisturbed(), undisturbed(), struck(second))
     assert (
-        "random numbers were drawn in the resumed run and not in the undisturbed one: torch at train.py:8"
+        "random numbers were drawn in the resumed one and not in the undisturbed run: torch at train.py:8"
         in verdict.causes
     )
 

@@ -11,12 +11,11 @@ NAMES = ["file"]
 torch.manual_seed(1)
 model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.2), nn.Linear(8, 1))
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-rows = Path(__file__).read_bytes()
 file = Path(__file__).open("rb", buffering=0)
 session = Session.open()
 session.track(model=model, optimizer=optimizer)
 for step in session.steps(1000):
-    x = torch.tensor(list(file.read(64))).reshape(16, 4) / 100
+    x = torch.tensor(list(file.read(16))).reshape(4, 4) / 100
     loss = model(x).square().mean()
     loss.backward()
     optimizer.step()
