@@ -6,6 +6,7 @@ import ast
 from pathlib import Path
 
 from infra.operate.rehearse.plan import plan_strikes
+from infra.operate.rehearse.play import refusal_in
 from infra.operate.rehearse.rehearsal import Verdict, judge, judge_twins
 from tests.rehearse.theatre import Theatre, Zygote
 
@@ -16,6 +17,8 @@ MOST = 5  # strikes: enough for what one of these scripts can hide
 def rehearsed(zygote: Zygote, script: Path, out: Path) -> Verdict:
     theatre = Theatre(zygote, script, out, STEPS)
     one = theatre.undisturbed("undisturbed")
+    if sentence := refusal_in(out / "undisturbed" / "trainer.log"):
+        return Verdict("refused", causes=[sentence])
     if one.failure:
         return Verdict("failed", why=one.failure)
     other = theatre.undisturbed("undisturbed-again")

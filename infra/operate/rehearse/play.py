@@ -4,6 +4,7 @@ agent, which is struck where the plan says so."""
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -33,6 +34,10 @@ _LIVES_MORE = 2  # than were planned; a trainer that begins again and again is g
 
 class CannotRehearse(Exception):
     """The rehearsal did not come to a verdict; the message says why, and what to do."""
+
+
+class Refused(CannotRehearse):
+    """The session itself says what a resume could not bring back, undisturbed; the message is its sentence."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,8 @@ class Play:
             process.wait(_STOP_S)
         lives = read_lives(folder)
         if process.returncode not in (0, -signal.SIGKILL):
+            if sentence := refusal_in(log):
+                raise Refused(sentence)
             raise CannotRehearse(f"the script fails by itself, undisturbed. Its last lines:\n{last_words(log)}")
         if not lives or not lives[0].boundaries:
             raise CannotRehearse(
@@ -191,6 +198,13 @@ def last_words(log: Path) -> str:
     """The end of a trainer's output."""
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     return "\n".join(f"    {line}" for line in lines[-_LAST_LINES:]) or "    (none)"
+
+
+def refusal_in(log: Path) -> str:
+    """The sentence that a session ended a trainer with, such as "`best` (train.py:88) is not tracked: ..."; or none."""
+    text = log.read_text(errors="replace") if log.exists() else ""
+    found = re.findall(r"^(?:spot_training\.[\w.]+\.)(?:StateError|SessionError|DataError): (.*)", text, re.M | re.S)
+    return str(found[-1]).strip() if found else ""
 
 
 def _why(fleet: Fleet) -> str:

@@ -13,11 +13,11 @@ from agent.config import RunConfig
 from infra.operate.rehearse.causes import likeliest, unsteady
 from infra.operate.rehearse.compare import Difference, Noise, first_difference
 from infra.operate.rehearse.plan import plan_strikes
-from infra.operate.rehearse.play import CannotRehearse, Play, Say
+from infra.operate.rehearse.play import CannotRehearse, Play, Refused, Say
 from infra.operate.rehearse.records import Run
 
-Outcome = Literal["exact", "differs", "unsteady", "failed"]
-STATUS: dict[Outcome, int] = {"exact": 0, "differs": 1, "unsteady": 1, "failed": 2}
+Outcome = Literal["exact", "differs", "refused", "unsteady", "failed"]
+STATUS: dict[Outcome, int] = {"exact": 0, "differs": 1, "refused": 1, "unsteady": 1, "failed": 2}
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,8 @@ def rehearse(run: RunConfig, run_file: Path, *, out: Path, wishes: Wishes, say: 
             steps = max(one.lives[0].boundaries)
             strikes = plan_strikes(one.lives[0].moments, steps=steps, drawn=wishes.drawn, seed=wishes.seed)
             verdict = judge(one, other, play.struck("struck", strikes), wishes.ignored)
+    except Refused as error:
+        verdict = Verdict("refused", causes=[str(error)])
     except CannotRehearse as error:
         verdict = Verdict("failed", why=str(error))
     return Verdict(**{**vars(verdict), "seconds": round(time.monotonic() - begun, 1)})

@@ -53,7 +53,8 @@ def show(console: Console, verdict: Verdict, out: Path) -> None:
     if len(verdict.differences) > _SHOWN:
         console.print(Text(f"and {len(verdict.differences) - _SHOWN} more at the same boundary"))
     for place, cause in enumerate(verdict.causes):
-        before, style = ("likeliest cause", "bold") if place == 0 else ("   or", "")
+        first = "why" if verdict.outcome == "refused" else "likeliest cause"
+        before, style = (first, "bold") if place == 0 else ("   or", "")
         console.print(Text(f"{before}: {cause}", style=style))
     console.print(Text(_conclusion(verdict), style="bold green" if verdict.outcome == "exact" else "bold red"))
     console.print(Text(f"{verdict.seconds:.0f} s; all records: {out}", style="dim"))
@@ -106,6 +107,8 @@ def _conclusion(verdict: Verdict) -> str:
             return f"EXACT: {verdict.steps} steps in {lives} lives are those of the undisturbed run, bit for bit."
         case "unsteady":
             return "NOT THE SAME TWICE: the script differs from itself, undisturbed. Nothing can resume it exactly."
+        case "refused":
+            return "REFUSED: the session says itself, undisturbed, that a resume would not be exact."
         case "failed":
             return f"NOT REHEARSED: {verdict.why}"
         case _:

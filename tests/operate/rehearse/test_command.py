@@ -44,6 +44,14 @@ def test_a_script_that_can_not_be_rehearsed_is_told_why_with_its_last_words(
     assert why in told["why"]
 
 
+def test_what_the_session_refuses_is_told_in_its_own_words(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(
+        "from spot_training import StateError\nraise StateError('`best` (train.py:9) is not tracked')\n"
+    )
+    status, told = rehearse(tmp_path, "{kind: script, command: [python, train.py]}")
+    assert (status, told["outcome"], told["causes"]) == (1, "refused", ["`best` (train.py:9) is not tracked"])
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_good_script_is_exact_under_the_real_agent_in_every_way_it_is_struck(tmp_path: Path) -> None:
