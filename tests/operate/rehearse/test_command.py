@@ -44,6 +44,7 @@ def test_a_script_that_can_not_be_rehearsed_is_told_why_with_its_last_words(
     assert why in told["why"]
 
 
+@pytest.mark.slow
 def test_what_the_session_refuses_is_told_in_its_own_words(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(
         "from spot_training import StateError\nraise StateError('`best` (train.py:9) is not tracked')\n"
