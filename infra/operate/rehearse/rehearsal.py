@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import time
 from collections.abc import Collection
@@ -22,13 +23,15 @@ STATUS: dict[Outcome, int] = {"exact": 0, "differs": 1, "refused": 1, "unsteady"
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of it. `differences`: all at the first boundary where there is one; `causes`: the surest first."""
+    """What came of it. `differences`: all at the first boundary where there is one; `causes`: the surest first;
+    `notes`: what is exact all the same, and costs steps."""
 
     outcome: Outcome
     steps: int = 0
     differences: list[Difference] = field(default_factory=list)
     causes: list[str] = field(default_factory=list)
     struck: Run | None = None
+    notes: list[str] = field(default_factory=list)
     why: str = ""
     seconds: float = 0.0
 
@@ -83,6 +86,16 @@ def judge(one: Run, other: Run, struck: Run, ignored: Collection[str] = ()) -> V
     reference, steps = one.lives[0], max(one.lives[0].boundaries)
     found = first_difference(one, struck, noise, ignored)
     if not found:
-        return Verdict("exact", steps, struck=struck)
+        return Verdict("exact", steps, struck=struck, notes=_lost_at_notices(struck))
     life = next((life for life in struck.lives if life.number == found[0].life), struck.lives[-1])
     return Verdict("differs", steps, found, likeliest(reference, life, found, noise), struck)
+
+
+def _lost_at_notices(struck: Run) -> list[str]:
+    """A notice leaves the time to save where the loop stood: what came back older was not saved in it."""
+    return [
+        f"the notice in {life.struck.moment} of step {life.struck.step} saved nothing newer than step {then.first}: "
+        "the steps after it were trained again"
+        for life, then in itertools.pairwise(struck.lives)
+        if life.struck and life.struck.how == "notice" and then.first is not None and then.first < life.struck.step
+    ]

@@ -28,6 +28,7 @@ def as_json(verdict: Verdict) -> str:
         "why": verdict.why,
         "differences": [asdict(each) for each in verdict.differences],
         "causes": verdict.causes,
+        "notes": verdict.notes,
         "lives": [
             {
                 "life": life.number,
@@ -56,6 +57,8 @@ def show(console: Console, verdict: Verdict, out: Path) -> None:
         first = "why" if verdict.outcome == "refused" else "likeliest cause"
         before, style = (first, "bold") if place == 0 else ("   or", "")
         console.print(Text(f"{before}: {cause}", style=style))
+    for note in verdict.notes:
+        console.print(Text(f"note: {note}", style="yellow"))
     console.print(Text(_conclusion(verdict), style="bold green" if verdict.outcome == "exact" else "bold red"))
     console.print(Text(f"{verdict.seconds:.0f} s; all records: {out}", style="dim"))
 

@@ -137,6 +137,14 @@ def test_a_run_that_begins_anew_is_no_exact_one_though_all_its_numbers_are(first
     assert [(each.kind, each.wanted, each.found) for each in verdict.differences] == [("way", "5", str(first))]
 
 
+def test_a_notice_that_saved_nothing_is_told_though_all_is_exact() -> None:
+    second = back(3)
+    second.committed = second.restored = 3
+    verdict = judge(undisturbed(), undisturbed(), struck(second))
+    assert verdict.outcome == "exact"
+    assert "forward of step 5 saved nothing newer than step 3" in verdict.notes[0]
+
+
 def test_other_metrics_are_a_difference_though_the_state_is_the_same() -> None:
     verdict = judge(undisturbed(), undisturbed(), struck(back(), metrics=lines(10, smooth=3)))
     assert {(each.kind, each.name) for each in verdict.differences} == {("metrics", "smooth")}
