@@ -16,7 +16,8 @@ import pytest
 import torch
 from spot_training.digests import digest
 from spot_training.probe import Probe
-from spot_training.survey import Survey, stored_at
+from spot_training.survey import Survey
+from spot_training.users import stored_at
 from torch import nn
 
 LOOP = """

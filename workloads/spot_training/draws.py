@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 import torch
-from spot_training.survey import is_users, place
+from spot_training.users import is_users, place
 
 _MOST = 200
 Trace = Callable[[FrameType, str, Any], Any]

@@ -21,7 +21,8 @@ import torch
 from spot_training.digests import digest
 from spot_training.draws import Draws
 from spot_training.loop import findings
-from spot_training.survey import Survey, loop_frame, stored_at
+from spot_training.survey import Survey
+from spot_training.users import loop_frame, stored_at
 from torch import Tensor, nn
 
 VARIABLE = "SPOT_REHEARSAL"

@@ -11,7 +11,6 @@ import collections
 import contextlib
 import dataclasses
 import datetime
-import dis
 import enum
 import functools
 import io
@@ -19,17 +18,17 @@ import itertools
 import os
 import random
 import sys
-import sysconfig
 import types
 import warnings
 from collections.abc import Mapping
 from hashlib import blake2b
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from types import FrameType
 from typing import Any
 
 import torch
 from spot_training.digests import digest
+from spot_training.users import OURS, is_users
 from torch import Tensor, nn
 
 _MOST = 20_000  # values in one survey
@@ -38,8 +37,6 @@ _MANY = 64  # elements of one container that are told one by one
 _SAMPLE = 2_000  # elements of a longer one that are looked at
 _TEXT = 60
 _BYTES = 1 << 28  # of one tensor; of a larger one a part
-_OURS = str(Path(__file__).parent)
-_LIBRARIES = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
 _NO_STATE = (
     "_io", "_thread", "asyncio", "concurrent", "ctypes", "importlib", "io", "logging", "multiprocessing", "queue", "re",
     "rich", "socket", "ssl", "subprocess", "tensorboard", "tensorboardX", "threading", "tqdm", "typing", "wandb",
@@ -53,49 +50,6 @@ _SOME_ITERATORS: tuple[Any, ...] = (
     itertools.islice((), 0), itertools.chain(), itertools.starmap(len, ()), itertools.accumulate(()),
 )  # fmt: skip
 _ITERATORS = tuple(type(one) for one in _SOME_ITERATORS)
-
-
-def is_users(file: str) -> bool:
-    """Whether a file is the user's own: neither a library's nor ours."""
-    return not (file.startswith(("<", _OURS, *_LIBRARIES)) or "site-packages" in file)
-
-
-def place(frame: FrameType) -> str:
-    """FILE:LINE, as short as it can be understood."""
-    return f"{short(frame.f_code.co_filename)}:{frame.f_lineno}"
-
-
-def short(file: str) -> str:
-    """A file's name as it is seen from here; whole where here is gone."""
-    with contextlib.suppress(OSError):
-        return os.path.relpath(file)
-    return file
-
-
-def loop_frame() -> FrameType | None:
-    """The user's own code that called us, through whatever libraries."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and not is_users(frame.f_code.co_filename):
-        frame = frame.f_back
-    return frame
-
-
-def stored_at(frame: FrameType) -> dict[str, Any]:
-    """Where the loop is, and the line where each name of its code is set: in the loop where it is, else before it."""
-    lines: dict[str, int] = {}
-    for instruction in dis.get_instructions(frame.f_code):
-        line = (instruction.positions and instruction.positions.lineno) or 0
-        if instruction.opname.startswith("STORE_") and isinstance(instruction.argval, str):
-            name = f".{instruction.argval}" if instruction.opname == "STORE_ATTR" else instruction.argval
-            known = lines.get(name)
-            if known is None or (known < frame.f_lineno <= line):
-                lines[name] = line
-    return {
-        "file": short(frame.f_code.co_filename),
-        "function": frame.f_code.co_name,
-        "line": frame.f_lineno,
-        "stored": lines,
-    }
 
 
 class Survey:
@@ -186,7 +140,7 @@ class Survey:
             if value.readable() and not value.writable():
                 self.found[f"{path} (its position)"] = str(_position(value))
         elif isinstance(value, types.GeneratorType):
-            if value.gi_code.co_filename.startswith(_OURS):
+            if value.gi_code.co_filename.startswith(OURS):
                 return  # a loader's of ours, which is tracked
             frame = value.gi_frame
             self.found[f"{path} (its line)"] = str(frame.f_lineno) if frame is not None else "ended"
