@@ -24,6 +24,7 @@ from infra.operate.rehearse.records import Life, Run, Strike, json_lines, plan_o
 VARIABLE = "SPOT_REHEARSAL"
 Say = Callable[[str], None]
 
+_NOBODY_TOLD = {"WANDB_MODE": "disabled"}
 _LOOK_S = 0.05
 _STOP_S = 10.0
 _NOTICE_S = 30.0
@@ -57,6 +58,7 @@ class Play:
             **os.environ,
             **self.run.workload.env,
             VARIABLE: str(folder),
+            **_NOBODY_TOLD,
             "SPOT_STATE_DIR": str(folder),
             "SPOT_RUN_ID": self.run.run_id,
             "SPOT_RUN_FILE": str(self.run_file),
@@ -149,7 +151,7 @@ class Play:
             stage.pop("machine", None)
             stage.pop("checkpoint_every", None)
         workload = data.setdefault("workload", {})
-        workload["env"] = {**workload.get("env", {}), VARIABLE: str(folder)}
+        workload["env"] = {**workload.get("env", {}), **_NOBODY_TOLD, VARIABLE: str(folder)}
         if self.run.workload.kind == "script":
             where = trainer_folder(self.run, self.run_file)
             workload["command"] = ["env", "-C", str(where), *trainer_command(self.run, self.run_file)]
