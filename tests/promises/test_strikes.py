@@ -16,8 +16,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from agent.run.daemon import EXIT_GAVE_UP as SUPERSEDED
 from infra.local.storage.control import StorageControl
-from infra.local.vm import VmError
+from infra.local.vm import Vm, VmError
 from tests.promises import scenarios
 from tests.promises.observer import journal
 from tests.promises.scenarios import WINDOW_S, Stage
@@ -83,6 +84,40 @@ def _stall_bucket(on: Stage, draw: random.Random) -> None:
     on.storage.outage("blackhole" if draw.random() < 0.5 else "reset", seconds=draw.uniform(0.1, 2.0))
 
 
+def _stall_server(on: Stage, draw: random.Random) -> None:
+    """The bucket's server itself stands still: connections are open and taken, and nobody answers."""
+    port = int(on.storage.url.rpartition(":")[2])
+    (server,) = [
+        child
+        for child in psutil.Process().children()
+        if any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in child.net_connections("inet"))
+    ]
+    server.suspend()
+    try:
+        time.sleep(draw.uniform(0.1, 2.0))
+    finally:
+        server.resume()
+
+
+def _second_vm(on: Stage, draw: random.Random) -> None:
+    """Another VM begins with the run while the older one is at it: two agents, one bucket."""
+    on.fleet.wait_event("trainer_started", timeout=30.0, since=on.fleet.vm.started)
+    on.fleet.boot()
+
+
+def running(on: Stage) -> list[Vm]:
+    return [vm for vm in on.fleet.vms if vm.off_at is None and vm.is_running()]
+
+
+def follow(on: Stage) -> None:
+    """Of two VMs the one that claimed the run last has it: that one is struck next."""
+    if not on.fleet.vm.is_running():
+        left = running(on)
+        assert left, f"the agent gave up:\n{journal(on.fleet)}"
+        on.fleet.vms.remove(left[-1])
+        on.fleet.vms.append(left[-1])
+
+
 def _rot(on: Stage, draw: random.Random) -> None:
     """The newest checkpoint can't be read any more, and the VM is gone: an older one has to do."""
     on.fleet.cut_power()
@@ -94,7 +129,8 @@ def _rot(on: Stage, draw: random.Random) -> None:
 
 
 STRIKES: list[Callable[[Stage, random.Random], None]] = [
-    _kill_trainer, _kill_agent, _kill_both, _cut_power, _notice, _stall_agent, _stall_trainer, _stall_bucket, _rot,
+    _kill_trainer, _kill_agent, _kill_both, _cut_power, _notice, _stall_agent, _stall_trainer, _stall_bucket,
+    _stall_server, _second_vm, _rot,
 ]  # fmt: skip
 
 
@@ -115,6 +151,7 @@ def test_however_a_run_is_struck_nothing_committed_is_lost_and_it_ends_as_if_not
         on.fleet.boot()
         for number in range(PER_RUN):
             time.sleep(draw.choice([0.0, 0.2, 0.5, 1.0, 2.0]) * draw.random())  # in a start, in a commit, in a step
+            follow(on)
             if draw.random() < 0.3:
                 draw.choice(STRIKES[:4])(on, draw)  # a second one, at once
             strike = draw.choice(STRIKES)
@@ -122,9 +159,12 @@ def test_however_a_run_is_struck_nothing_committed_is_lost_and_it_ends_as_if_not
             strike(on, draw)
             on.storage.end_outage()
             on.observer.look()
-            assert on.fleet.vm.is_running(), f"the agent gave up:\n{journal(on.fleet)}"
+            follow(on)
         end = on.observer.furthest() + 20
         on.end_at(end)
-        assert on.fleet.vm.wait_down(60.0), f"the run did not end:\n{journal(on.fleet)}"
-        assert on.fleet.vm.process.returncode == 0, journal(on.fleet)
+        left = running(on)
+        assert all(vm.wait_down(60.0) for vm in left), f"the run did not end:\n{journal(on.fleet)}"
+        ended = {vm.process.returncode for vm in left}
+        assert 0 in ended, f"nobody finished the run: {ended}\n{journal(on.fleet)}"
+        assert ended <= {0, SUPERSEDED}, f"{ended}\n{journal(on.fleet)}"
         on.observer.verdict(on.fleet, end=end)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CLOSE_S = 0.8
 _CALL_S = 10.0
+_START_S = 3.0  # from the agent's start of a program to its first word
 _WINDOWS = ("preempted", "operator_stop")
 _FAILURES = ("crash", "hang", "out_of_memory")
 _OFFSET_S = time.time() - time.monotonic()
@@ -154,7 +155,8 @@ def _losses(record: dict[str, Any], gone: float, life: Life, everybody: list[Lif
     began = _had(back.step, life, observer)
     assert began is not None, f"{seconds} s lost since a state that it never had: {record}"
     true = max(0.0, gone - began)
-    assert abs(seconds - true) <= CLOSE_S, f"{true:.2f} s of work were lost: {record}"
+    above = CLOSE_S + (_START_S if began == life.started else 0.0)
+    assert true - CLOSE_S <= seconds <= true + above, f"{true:.2f} s of work were lost: {record}"
 
 
 def _had(step: int, life: Life, observer: Observer) -> float | None:
