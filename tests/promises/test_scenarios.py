@@ -18,7 +18,7 @@ from tests.promises.scenarios import Scenario
 
 pytest.importorskip("allpairspy")
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 KNOWN: set[str] = set()
 """Scenarios that did not hold when they were first played: this must shrink to nothing."""

@@ -82,7 +82,8 @@ def compare(observer: Observer, fleet: Fleet, storage: StorageControl) -> None:
         mine = [life for life in on_vm if life.started <= gone]
         if mine and record["kind"] in (*_WINDOWS, *_FAILURES):
             _moments(record, at, mine[-1], commits)
-            _losses(record, gone, mine[-1], everybody, observer)
+            until = at if record["kind"] in _FAILURES else gone  # what stood still did no work
+            _losses(record, until, mine[-1], everybody, observer)
     for vm in fleet.vms:
         _time_left(vm, fleet, observer)
 
@@ -161,7 +162,7 @@ def _losses(record: dict[str, Any], gone: float, life: Life, everybody: list[Lif
 
 def _had(step: int, life: Life, observer: Observer) -> float | None:
     """When the trainer had done what is safe: for a program, since when that is what it had saved."""
-    if observer.kind == "session":
+    if observer.kind != "command":
         return life.passed(step)
     saved = [one.at for one in life.lines if one.what == "saved" and one.step == step]
     began = life.started if life.restored and life.restored.step == step else None
