@@ -121,13 +121,19 @@ class Stage:
         self.fleet.restart_agent()
         self.fleet.wait_event("trainer_adopted", timeout=PATIENCE_S, since=since)
 
-    def press_power_button(self) -> float:
-        """ACPI G2: logind says so, waits for who holds the shutdown back, and systemd stops its units then."""
+    def press_power_button(self, *, preempted: bool = False) -> float:
+        """ACPI G2: logind says so, waits for who holds the shutdown back, and systemd stops its units then.
+        `preempted`: the metadata server says so too, a little later."""
         vm = self.fleet.vm
-        if self.power is None:
-            return vm.press_power_button()
         vm.button_at = begun = time.monotonic()
-        self.power.press(vm.press_power_button, delay_max_s=WINDOW_S)
+        if self.power:
+            self.power.press(vm.press_power_button, delay_max_s=WINDOW_S)
+        else:
+            vm.press_power_button()
+        if preempted:
+            vm.give_notice()
+        if self.power is None:
+            return begun
         with contextlib.suppress(VmError):
             self.fleet.wait_event("notice", timeout=2.0, since=begun, where=lambda values: values["source"] == "logind")
             return begun
@@ -302,9 +308,7 @@ def _button_in_a_notice(on: Stage) -> Expected:
 
 
 def _button(on: Stage) -> Expected:
-    begun = on.press_power_button()
-    on.fleet.give_notice()  # the metadata server is a little slower
-    _leave(on, within=WINDOW_S, begun=begun)
+    _leave(on, within=WINDOW_S, begun=on.press_power_button(preempted=True))
     return Expected("preempted")
 
 
