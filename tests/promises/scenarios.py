@@ -41,13 +41,18 @@ FLOOD_S = 1.0
 DISK_BYTES = 6_000_000
 DESCRIPTORS = 48
 ARENAS = {"command": 1}  # and 2 of a session's
-SCRIPTS = {"script": "update finish"}
+SCRIPTS = {
+    "script": "update finish",
+    "script without update": "finish",
+    "script without finish": "update",
+    "bare script": "neither",
+}
 """With PyTorch and the real library, and what of it they call."""
 AXES: dict[str, list[str]] = {
     "way": ["started", "adopted", "adopted while it imports", "handed over", "crashed", "drilled", "stopped"],
     "trainer": [
         "session, 20 steps", "session, 1 s", "session, auto", "command, 1 s", "command, auto", "script, 20 steps",
-        "script, 1 s",
+        "script, 1 s", "script without update, 20 steps", "script without finish, auto", "bare script, 1 s",
     ],
     "what": [
         "notice", "long notice", "button in a notice", "button", "button alone", "sigterm", "crash", "hang", "exit 0",

@@ -25,8 +25,8 @@ KNOWN: set[str] = set()
 
 
 def chosen() -> list[Scenario]:
-    """`SHARD=i/n`, or one in ten."""
-    number, _, of = os.environ.get("SHARD", "1/10").partition("/")
+    """`SHARD=i/n`, or one in sixteen."""
+    number, _, of = os.environ.get("SHARD", "1/16").partition("/")
     return scenarios.combinations()[int(number) - 1 :: int(of)]
 
 
