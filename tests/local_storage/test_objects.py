@@ -35,7 +35,7 @@ def test_ranges_give_the_bytes_they_name(bucket: gcs.Bucket, http: httpx2.Client
 def test_a_download_carries_the_objects_checksums_and_generation(bucket: gcs.Bucket, http: httpx2.Client) -> None:
     blob = put(bucket, "part")
     for answer in (http.get(f"{OBJECTS}/part?alt=media"), http.head(f"{OBJECTS}/part?alt=media")):
-        assert answer.headers["X-Goog-Hash"] == f"crc32c={blob.crc32c},md5={blob.md5_hash}"
+        assert answer.headers["X-Goog-Hash"] == f"crc32c={blob.crc32c}, md5={blob.md5_hash}"
         assert answer.headers["X-Goog-Generation"] == str(blob.generation)
         assert answer.headers["Content-Length"] == "10"
 

@@ -1,96 +1,25 @@
-"""The JSON API but for media: buckets, metadata, listings, copies, deletions."""
+"""The JSON API of objects but for media: metadata, listings, copies, deletions."""
 
 from __future__ import annotations
 
 import base64
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from email.message import Message
-from functools import cached_property
-from typing import Any
-from urllib.parse import parse_qs, parse_qsl
 
-from infra.local.storage.errors import ApiError, Missing, Refused
-from infra.local.storage.flow import Body
-from infra.local.storage.iam import Iam
+from infra.local.storage.buckets import BucketApi, not_played
+from infra.local.storage.errors import Missing, Refused
 from infra.local.storage.memory import Data
-from infra.local.storage.objects import PAGE_LIMIT, Bucket, ListQuery, Storage
+from infra.local.storage.messages import Request, Response, flag, json_response, number
+from infra.local.storage.objects import PAGE_LIMIT, ListQuery
 from infra.local.storage.resources import Metadata, Object, Preconditions
-from infra.local.storage.routes import Target
 from infra.local.storage.uploads import parse_json
 
 COMPOSE_LIMIT = 32
 _NOT_PLAYED = ("matchGlob", "softDeleted", "filter")
 
 
-@dataclass(frozen=True)
-class Request:
-    """One request, its body not yet received. `host` is the server's own address as the client wrote it."""
-
-    method: str
-    target: Target
-    query_string: str
-    headers: Message
-    body: Body
-    host: str
-    identity: str
-
-    @cached_property
-    def query(self) -> dict[str, str]:
-        """The query's parameters, the last of each name."""
-        return dict(parse_qsl(self.query_string, keep_blank_values=True))
-
-
-@dataclass
-class Response:
-    """An answer."""
-
-    status: int
-    headers: dict[str, str] = field(default_factory=dict)
-    data: Data = field(default_factory=Data)
-
-
-def json_response(document: Any, status: int = 200) -> Response:
-    content = json.dumps(document).encode()
-    return Response(status, {"Content-Type": "application/json; charset=UTF-8"}, Data.of(content))
-
-
-def error_response(error: ApiError) -> Response:
-    if error.status == 304:
-        return Response(304)
-    headers = {"Content-Type": "application/json; charset=UTF-8", **error.headers}
-    return Response(error.status, headers, Data.of(error.body()))
-
-
-def number(query: dict[str, str], name: str) -> int | None:
-    """A query parameter as a number, None if it is absent; 400 if it is none."""
-    text = query.get(name, "")
-    if not text:
-        return None
-    if not text.isdigit():
-        raise Refused(f"Invalid value for {name}: {text!r}.")
-    return int(text)
-
-
-def flag(query: dict[str, str], name: str) -> bool:
-    """A query parameter as a boolean; Google's Python client writes it `True`."""
-    return query.get(name, "").lower() == "true"
-
-
-class Api:
-    """Carries out requests whose identity is known."""
-
-    def __init__(self, storage: Storage, iam: Iam) -> None:
-        self._storage = storage
-        self._iam = iam
-
-    def handle(self, request: Request) -> Response:
-        """The answer to a request; ApiError where it is refused."""
-        handler: Callable[[Request], Response] | None = getattr(self, f"_{request.target.operation}", None)
-        if handler is None:
-            raise Missing("Not Found")
-        return handler(request)
+class Api(BucketApi):
+    """All but media."""
 
     def find(self, request: Request, bucket: str, name: str, *, source: bool = False) -> Object:
         """The object a request reads. Who may not list is told 403 of what is missing, as the service does."""
@@ -108,62 +37,11 @@ class Api:
         """Overwriting deletes the old generation, and needs the permission for that."""
         return lambda: self._iam.check(request.identity, "delete", bucket, name)
 
-    # Buckets
-
-    def _bucket_list(self, request: Request) -> Response:
-        self._iam.check(request.identity, "buckets.list", "")
-        found = self._storage.buckets(request.query.get("prefix", ""))
-        items = [bucket.resource(request.host) for bucket in found]
-        return json_response({"kind": "storage#buckets", "items": items})
-
-    def _bucket_create(self, request: Request) -> Response:
-        metadata = parse_json(request.body.read())
-        name = str(metadata.get("name", ""))
-        self._iam.check(request.identity, "buckets.create", name)
-        return json_response(self._storage.create_bucket(name, metadata).resource(request.host))
-
-    def _bucket_get(self, request: Request) -> Response:
-        bucket = self._bucket(request, "buckets.get")
-        Preconditions.of(request.query).check(1, bucket.metageneration, reading=True)
-        return json_response(bucket.resource(request.host))
-
-    def _bucket_patch(self, request: Request) -> Response:
-        bucket = self._bucket(request, "buckets.update")
-        changes = parse_json(request.body.read())
-        settled = ("kind", "id", "selfLink", "name", "generation", "metageneration", "etag", "timeCreated", "updated")
-        changes = {key: value for key, value in changes.items() if key not in settled}
-        bucket.patch_bucket(changes, Preconditions.of(request.query))
-        return json_response(bucket.resource(request.host))
-
-    _bucket_update = _bucket_patch
-
-    def _bucket_delete(self, request: Request) -> Response:
-        self._iam.check(request.identity, "buckets.delete", request.target.bucket)
-        self._storage.delete_bucket(request.target.bucket, Preconditions.of(request.query))
-        return Response(204)
-
-    def _bucket_permissions(self, request: Request) -> Response:
-        bucket = request.target.bucket
-        self._storage.bucket(bucket)
-        asked = parse_qs(request.query_string).get("permissions", [])
-        held = [
-            permission
-            for permission in asked
-            if self._iam.allows(request.identity, permission.removeprefix("storage.").removeprefix("objects."), bucket)
-        ]
-        return json_response({"kind": "storage#testIamPermissionsResponse", "permissions": held})
-
-    def _bucket(self, request: Request, action: str) -> Bucket:
-        self._iam.check(request.identity, action, request.target.bucket)
-        return self._storage.bucket(request.target.bucket)
-
-    # Objects
-
     def _object_list(self, request: Request) -> Response:
         query = request.query
         for name in _NOT_PLAYED:
             if query.get(name, "").lower() not in ("", "false"):
-                raise ApiError(501, f"The local storage server does not play the listing parameter {name}.")
+                raise not_played(f"the listing parameter {name}")
         self._iam.check(request.identity, "list", request.target.bucket, query.get("prefix", ""))
         limit = number(query, "maxResults")
         found = self._storage.bucket(request.target.bucket).list(

@@ -22,6 +22,8 @@ Action = Literal[
     "buckets.list",
     "buckets.delete",
     "buckets.update",
+    "buckets.getIamPolicy",
+    "buckets.setIamPolicy",
 ]
 ANONYMOUS = "allUsers"
 

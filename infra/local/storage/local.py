@@ -9,10 +9,10 @@ from urllib.parse import parse_qs
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from infra.local.storage.api import Response, json_response
-from infra.local.storage.errors import ApiError, Missing, Refused
+from infra.local.storage.errors import ApiError, Refused
 from infra.local.storage.faults import Fault, Faults, Outage
 from infra.local.storage.iam import Iam, Rule, Token
+from infra.local.storage.messages import Response, json_response
 from infra.local.storage.objects import Storage
 from infra.local.storage.seen import SeenLog
 from infra.local.storage.throttle import Throttle, Throttles
@@ -105,7 +105,7 @@ class LocalApi:
         route = self._routes.get((method, path))
         if route is None:
             known = ", ".join(sorted(f"{verb} {CONTROL_PREFIX}{name}" for verb, name in self._routes))
-            raise Missing(f"No such control request: {method} {CONTROL_PREFIX}{path}. There are: {known}.")
+            raise ApiError(501, f"No such control request: {method} {CONTROL_PREFIX}{path}. There are: {known}.")
         try:
             return route(content, parse_qs(query))
         except IndexError as error:

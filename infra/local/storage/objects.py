@@ -30,6 +30,7 @@ from infra.local.storage.resources import (
 # 0.6 GB/s and would be the bottleneck of every upload.
 MD5_LIMIT_BYTES = 4 << 20
 PAGE_LIMIT = 1000
+PROJECT_NUMBER = "1"  # of the one project there is
 
 # Where an entry stands in a listing: its name and generation; a common prefix comes after the object of its own name.
 Key = tuple[str, int]
@@ -87,6 +88,8 @@ class Bucket:
     generations: Generations
     lock: threading.RLock
     metageneration: int = 1
+    policy: Metadata = field(default_factory=lambda: {"bindings": [], "version": 1})
+    policy_changes: int = 0
     _live: dict[str, Object] = field(default_factory=dict)
     _archive: dict[str, list[Object]] = field(default_factory=dict)
     _names: list[str] | None = None
@@ -105,7 +108,7 @@ class Bucket:
             "kind": "storage#bucket",
             "id": self.name,
             "selfLink": f"{host}/storage/v1/b/{self.name}",
-            "projectNumber": "1",
+            "projectNumber": PROJECT_NUMBER,
             "name": self.name,
             "metageneration": str(self.metageneration),
             "generation": "1",
@@ -126,6 +129,18 @@ class Bucket:
                 merged["labels"] = {key: value for key, value in labels.items() if value is not None}
             self.metadata = {key: value for key, value in merged.items() if value is not None}
             self.metageneration += 1
+
+    @property
+    def policy_etag(self) -> str:
+        return base64.b64encode(str(self.policy_changes).encode()).decode()
+
+    def set_policy(self, policy: Metadata, etag: str | None) -> bool:
+        """False if `etag` is not the present policy's."""
+        with self.lock:
+            if etag not in (None, self.policy_etag):
+                return False
+            self.policy, self.policy_changes = policy, self.policy_changes + 1
+            return True
 
     def find(self, name: str, generation: int | None = None) -> Object | None:
         with self.lock:

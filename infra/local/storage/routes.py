@@ -19,6 +19,8 @@ _ROUTES = [
     ("PATCH", _STORAGE + _BUCKET, "bucket_patch", "buckets.update"),
     ("PUT", _STORAGE + _BUCKET, "bucket_update", "buckets.update"),
     ("DELETE", _STORAGE + _BUCKET, "bucket_delete", "buckets.delete"),
+    ("GET", _STORAGE + _BUCKET + "/iam", "bucket_policy", "buckets.getIamPolicy"),
+    ("PUT", _STORAGE + _BUCKET + "/iam", "bucket_set_policy", "buckets.setIamPolicy"),
     ("GET", _STORAGE + _BUCKET + "/iam/testPermissions", "bucket_permissions", "buckets.get"),
     ("GET", _STORAGE + _BUCKET + "/o", "object_list", "list"),
     ("GET", _STORAGE + _OBJECT, "object_get", "get"),
@@ -34,6 +36,9 @@ _ROUTES = [
     ("PUT", "(?:/resumable)?/upload" + _STORAGE + _BUCKET + "/o", "upload", "create"),
     ("DELETE", "(?:/resumable)?/upload" + _STORAGE + _BUCKET + "/o", "upload", "create"),
     ("POST", "/batch" + _STORAGE, "batch", "batch"),
+    ("GET", _STORAGE + "/projects/[^/]+/serviceAccount", "service_account", "buckets.list"),
+    # The XML API, by which Google's Go client reads. Names that begin like the other roads are theirs.
+    ("GET", r"/(?!(?:storage|upload|resumable|download|batch)/)(?P<bucket>[^/]+)/(?P<name>.+)", "xml_get", "get"),
 ]
 _COMPILED = [(method, re.compile(path), operation, action) for method, path, operation, action in _ROUTES]
 
@@ -42,7 +47,8 @@ _COMPILED = [(method, re.compile(path), operation, action) for method, path, ope
 class Target:
     """What a request is about. `operation` is "" if the API has no such path."""
 
-    operation: str
+    path: str
+    operation: str = ""
     action: str = ""
     bucket: str = ""
     name: str = ""
@@ -64,5 +70,5 @@ def find_target(method: str, path: str) -> Target:
             named = {key: unquote(value) for key, value in match.groupdict().items()}
             if operation == "object_move":
                 named["to_bucket"] = named["bucket"]
-            return Target(operation, action, **named)
-    return Target("")
+            return Target(path, operation, action, **named)
+    return Target(path)

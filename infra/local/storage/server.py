@@ -15,13 +15,13 @@ from io import BufferedReader
 from urllib.parse import parse_qsl, urlsplit
 
 from infra.local.storage import batch
-from infra.local.storage.api import Request, Response, error_response
 from infra.local.storage.errors import ApiError
 from infra.local.storage.faults import Fault, Faults
 from infra.local.storage.flow import Body, Flow, Hangup, HeldBody, SocketBody, reset_on_close, send
 from infra.local.storage.iam import Iam
 from infra.local.storage.local import CONTROL_PREFIX, LocalApi
 from infra.local.storage.memory import Data, Pool
+from infra.local.storage.messages import Request, Response, error_response
 from infra.local.storage.objects import Storage
 from infra.local.storage.routes import Target, find_target
 from infra.local.storage.seen import Seen, SeenLog
@@ -129,7 +129,8 @@ class Connection(BaseHTTPRequestHandler):
         """Send an answer whole; the body only if this is not a HEAD."""
         bodiless = response.status in (204, 304)
         head = [f"HTTP/1.1 {response.status} {_phrase(response.status)}", "Server: local-storage"]
-        head += [f"{key}: {value}" for key, value in response.headers.items()]
+        for key, value in response.headers.items():
+            head += [f"{key}: {each}" for each in (value.split(",") if key == "X-Goog-Hash" else [value])]
         if not bodiless:
             head.append(f"Content-Length: {response.data.size}")
         head += ["", ""]

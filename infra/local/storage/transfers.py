@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from dataclasses import replace
 from email.utils import formatdate
 
-from infra.local.storage.api import Api, Request, Response, json_response
+from infra.local.storage import xml
+from infra.local.storage.api import Api
 from infra.local.storage.errors import ApiError, Refused
 from infra.local.storage.iam import Iam
 from infra.local.storage.memory import Data, Pool
+from infra.local.storage.messages import Request, Response, json_response
 from infra.local.storage.objects import Storage
 from infra.local.storage.resources import Checksums, Object, encode_crc32c
 from infra.local.storage.uploads import (
@@ -37,8 +41,19 @@ class TransferApi(Api):
     def _object_get(self, request: Request) -> Response:
         if request.query.get("alt") != "media":
             return super()._object_get(request)
+        return self.media(request)
+
+    def _xml_get(self, request: Request) -> Response:
+        return xml.read(request, self.media)
+
+    def media(self, request: Request) -> Response:
+        """The object's bytes, or those of them that are asked for."""
         found = self.find(request, request.target.bucket, request.target.name)
         headers = _media_headers(found)
+        if plain := _decompressed(found, request.headers.get("Accept-Encoding", "")):
+            del headers["Content-Encoding"]
+            headers |= {"Warning": "214 UploadServer gunzipped", "Vary": "Accept-Encoding"}
+            return Response(200, headers, plain)  # of a range that was asked for nothing is left
         span = _parse_range(request.headers.get("Range"), found.size)
         if span is None:
             return Response(200, headers, found.data)
@@ -170,6 +185,21 @@ def _more(request: Request, session: Session) -> Response:
     if request.headers.get("X-GUploader-No-308", "").lower() == "yes":
         return Response(200, {**session.progress(), "X-HTTP-Status-Code-Override": "308"})
     return Response(308, session.progress())
+
+
+def _decompressed(found: Object, accepted: str) -> Data | None:
+    """What is stored compressed, for those who do not take it so; their checksum stays that of the stored bytes."""
+    stored = found.metadata
+    if (
+        stored.get("contentEncoding") != "gzip"
+        or "gzip" in accepted
+        or "no-transform" in stored.get("cacheControl", "")
+    ):
+        return None
+    try:
+        return Data.of(gzip.decompress(bytes(found.data)))
+    except (OSError, EOFError, zlib.error):
+        return None  # it is not what it says
 
 
 def _media_headers(found: Object) -> dict[str, str]:
