@@ -1,17 +1,39 @@
-"""Results: the finished model in the bucket, and the mark that the run is complete."""
+"""Results: the finished model in the bucket, and the mark that the run is complete.
+
+Large files go up in parts, many at a time, and are joined there. A part that the final checkpoint has already is not
+sent again, and a try after a failure goes on where that one stopped. No part is copied into memory on its way.
+"""
 
 from __future__ import annotations
 
 import mmap
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import structlog
+from crc32c import crc32c
 
 from agent.checkpoint.line import Line
 from agent.checkpoint.lines import LinesObject
-from agent.store import Store, StoreError
-from agent.store.names import RESULTS
+from agent.checkpoint.manifest import MANIFEST, ManifestError, Part, parse_manifest
+from agent.store import COMPOSE_LIMIT, Corrupt, NotFound, Store, StoredObject, StoreError
+from agent.store.crc import combine
+from agent.store.names import RESULT_PARTS, RESULTS
 from agent.telemetry.ledger import utc_now
+
+log = structlog.get_logger()
+T = TypeVar("T")
+U = TypeVar("U")
+
+PART = 32 << 20
+_CONNECTIONS = 8
+_TOLD_EVERY_S = 10.0
 
 
 def is_complete(line: Line, *, timeout: float) -> bool:
@@ -37,32 +59,227 @@ def store_result(
     """Upload every file under `folder`, then mark the run complete. Returns the result's name in the bucket.
 
     Raises:
-        StoreError: a file could not be stored; the run is not marked complete.
+        StoreError: a file could not be stored; the run is not marked complete. Asked again, it goes on.
         Superseded: another VM trains this run.
     """
+    deadline = time.monotonic() + timeout
     prefix = f"{RESULTS}{attempt:05d}"
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    if not files:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    if not paths:
         raise StoreError(f"{folder} holds no file: the trainer saved no result")
-
-    def upload(path: Path) -> None:
-        name = f"{prefix}/{path.relative_to(folder).as_posix()}"
-        with path.open("rb") as source:
-            if path.stat().st_size == 0:
-                store.create(name, b"", timeout=timeout)
-                return
-            problem: StoreError | None = None
-            with mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as data, memoryview(data) as view:
-                try:
-                    store.create(name, view, timeout=timeout)
-                except StoreError as error:  # its frames hold views of the map, which could not be closed then
-                    error.__cause__ = error.__context__ = None
-                    problem = error.with_traceback(None)
-            if problem:
-                raise problem
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(upload, files))
-    done = {"step": step, "result": prefix, "files": len(files)}
-    mark_complete(store, line, attempt=attempt, claimant=claimant, result=done, lines=lines, timeout=timeout)
+    upload = _Upload(store, deadline)
+    kept = _kept(store, line, timeout=upload.left())
+    try:
+        upload.run([_cut(path, folder, prefix, kept) for path in paths])
+    except NotFound:  # a part of the checkpoint's may have been retired
+        if not kept.files:
+            raise
+        upload = _Upload(store, deadline)
+        upload.run([_cut(path, folder, prefix, _Kept()) for path in paths])
+    done = {"step": step, "result": prefix, "files": len(paths)}
+    mark_complete(store, line, attempt=attempt, claimant=claimant, result=done, lines=lines, timeout=upload.left())
+    _clear(store, timeout=upload.left())
     return f"{store.url}/{prefix}"
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Bytes [start, start + size) of a file; `kept`: the part of the checkpoint that they are, if nothing changed."""
+
+    path: Path
+    start: int
+    size: int
+    kept: Part | None = None
+    crc32c: int = 0
+
+    @property
+    def source(self) -> str:
+        """The object that is this piece already; empty where there is none."""
+        same = self.kept is not None and self.kept.crc32c == self.crc32c
+        return self.kept.name if self.kept and same else ""
+
+
+@dataclass(frozen=True)
+class _File:
+    """One file, in pieces; `name` is its object's."""
+
+    name: str
+    pieces: list[_Piece]
+
+    @property
+    def size(self) -> int:
+        return sum(piece.size for piece in self.pieces)
+
+    @property
+    def crc32c(self) -> int:
+        return combine((piece.crc32c, piece.size) for piece in self.pieces)
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is sent as it is, without being joined."""
+        return len(self.pieces) == 1 and not self.pieces[0].source
+
+    def part_name(self, piece: _Piece) -> str:
+        """By its content: a try that follows finds what this one has sent."""
+        file = self.name.removeprefix(RESULTS).partition("/")[2]
+        return f"{RESULT_PARTS}{file}/{piece.start:012x}-{piece.size:08x}-{piece.crc32c:08x}"
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What the final checkpoint has of a folder: where each file begins in its bytes, and the parts of those."""
+
+    files: dict[str, int] | None = None
+    parts: Sequence[Part] = ()
+
+
+def _kept(store: Store, line: Line, *, timeout: float) -> _Kept:
+    newest = line.newest(timeout=timeout)
+    if newest is None or not newest.checkpoints:
+        return _Kept()
+    name = f"{newest.checkpoints[0]}/{MANIFEST}"
+    try:
+        manifest = parse_manifest(store.read(name, timeout=timeout), where=name)
+    except (ManifestError, NotFound, Corrupt):
+        return _Kept()
+    if manifest.layout != "folder":
+        return _Kept()
+    files = {each["path"]: each["offset"] for each in manifest.state["files"] if each.get("kind", "file") == "file"}
+    return _Kept(files, sorted(manifest.ranks[0].parts, key=lambda part: part.offset))
+
+
+def _cut(path: Path, folder: Path, prefix: str, kept: _Kept) -> _File:
+    """Where the checkpoint's parts begin and end, as far as it has the file; else in parts of one size."""
+    size, file = path.stat().st_size, path.relative_to(folder).as_posix()
+    pieces: list[_Piece] = []
+    begin = (kept.files or {}).get(file)
+    if begin is not None:
+        for part in kept.parts:
+            start, end = max(0, part.offset - begin), min(size, part.offset + part.size - begin)
+            if start < end:
+                pieces.append(_Piece(path, start, end - start, part if end - start == part.size else None))
+    if not any(piece.kept for piece in pieces) or sum(piece.size for piece in pieces) != size:
+        pieces = [_Piece(path, start, min(PART, size - start)) for start in range(0, size, PART)]
+    return _File(f"{prefix}/{file}", pieces or [_Piece(path, 0, 0)])
+
+
+class _Upload:
+    """One try: what is in the bucket already is not sent."""
+
+    def __init__(self, store: Store, deadline: float) -> None:
+        self._store, self._deadline = store, deadline
+        self._lock = threading.Lock()
+        self._there: dict[str, StoredObject] = {}
+        self._size = self._sent = self._copied = self._found = 0
+        self._told = time.monotonic()
+
+    def left(self) -> float:
+        return max(0.001, self._deadline - time.monotonic())
+
+    def run(self, files: list[_File]) -> None:
+        for prefix in (f"{files[0].name.partition('/')[0]}/{files[0].name.split('/')[1]}/", RESULT_PARTS):
+            self._there |= {each.name: each for each in self._store.list(prefix, timeout=self.left())}
+        read = _all(_checksum, [piece for file in files for piece in file.pieces])
+        known = iter(read)
+        files = [replace(file, pieces=[next(known) for _ in file.pieces]) for file in files]
+        self._size = sum(file.size for file in files)
+        missing = [file for file in files if not self._has(file.name, file.size, file.crc32c)]
+        self._found = self._size - sum(file.size for file in missing)
+        _all(self._send, [(file, piece) for file in missing for piece in file.pieces])
+        _all(self._join, [file for file in missing if not file.whole])
+
+    def _has(self, name: str, size: int, crc: int) -> bool:
+        there = self._there.get(name)
+        return there is not None and (there.size, there.crc32c) == (size, crc)
+
+    def _send(self, what: tuple[_File, _Piece]) -> None:
+        file, piece = what
+        name = file.name if file.whole else file.part_name(piece)
+        if piece.source:
+            self._count(copied=piece.size)
+        elif self._has(name, piece.size, piece.crc32c):
+            self._count(found=piece.size)
+        else:
+            _with_bytes(piece, lambda data: self._store.create(name, data, timeout=self.left()))
+            self._count(sent=piece.size)
+
+    def _join(self, file: _File) -> None:
+        """Some at a time, and what comes of that again, until they are one."""
+        parts = [(piece.source or file.part_name(piece), piece.size, piece.crc32c) for piece in file.pieces]
+        level = 0
+        while True:
+            joined = []
+            groups = [parts[at : at + COMPOSE_LIMIT] for at in range(0, len(parts), COMPOSE_LIMIT)]
+            for number, group in enumerate(groups):
+                size, crc = sum(size for _, size, _ in group), combine((crc, size) for _, size, crc in group)
+                name = file.part_name(_Piece(Path(), number, size, crc32c=crc)) + f"-{level}"
+                name = file.name if len(groups) == 1 else name
+                if not self._has(name, size, crc):
+                    sources = [source for source, _, _ in group]
+                    self._store.compose(name, sources, size=size, crc32c=crc, timeout=self.left())
+                joined.append((name, size, crc))
+            if len(joined) == 1:
+                return
+            parts, level = joined, level + 1
+
+    def _count(self, *, sent: int = 0, copied: int = 0, found: int = 0) -> None:
+        with self._lock:
+            self._sent, self._copied, self._found = self._sent + sent, self._copied + copied, self._found + found
+            done = self._sent + self._copied + self._found
+            now = time.monotonic()
+            if done < self._size and now - self._told < _TOLD_EVERY_S:
+                return
+            self._told = now
+        log.info("result_progress", done=done, size=self._size, sent=self._sent, copied=self._copied, found=self._found)
+
+
+def _all(work: Callable[[T], U], items: Iterable[T]) -> list[U]:
+    """Do `work` for all, some at a time; the first failure ends it."""
+    with ThreadPoolExecutor(_CONNECTIONS, "result") as pool:
+        tasks = [pool.submit(work, item) for item in items]
+        try:
+            return [task.result() for task in tasks]
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _checksum(piece: _Piece) -> _Piece:
+    return replace(piece, crc32c=_with_bytes(piece, crc32c))
+
+
+def _with_bytes(piece: _Piece, use: Callable[[memoryview | bytes], T]) -> T:
+    """Call `use` with the piece's bytes, as they lie in the file."""
+    if not piece.size:
+        return use(b"")
+    problem: StoreError | None = None
+    with _mapped(piece) as data:
+        try:
+            return use(data)
+        except StoreError as error:  # its frames hold views of the map, which could not be closed then
+            error.__cause__ = error.__context__ = None
+            problem = error.with_traceback(None)
+    raise problem
+
+
+@contextmanager
+def _mapped(piece: _Piece) -> Iterator[memoryview]:
+    with (
+        piece.path.open("rb") as source,
+        mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as whole,
+        memoryview(whole) as view,
+        view[piece.start : piece.start + piece.size] as data,
+    ):
+        yield data
+
+
+def _clear(store: Store, *, timeout: float) -> None:
+    """The parts have done their work. The run is complete: what can't be deleted is told, no more."""
+    try:
+        left = store.list(RESULT_PARTS, timeout=timeout)
+        stayed: dict[str, StoreError] = store.delete_many([each.name for each in left], timeout=timeout)
+        why = next(iter(stayed.values()), None)
+    except StoreError as error:
+        why = error
+    if why:
+        log.warning("result_parts_left", prefix=f"{store.url}/{RESULT_PARTS}", why=str(why))

@@ -134,6 +134,12 @@ EVENTS: dict[str, EventDoc] = {
     "result_refused": _doc(
         "the result could not be stored; it is kept in folder, and tried again", "error folder left_s"
     ),
+    "result_progress": _doc(
+        "bytes of the result that are in the bucket, of size: sent now, copied there from the checkpoint, found there "
+        "from an earlier try",
+        "done size sent copied found",
+    ),
+    "result_parts_left": _doc("the result is whole, but parts it was joined from could not be deleted", "prefix why"),
     "restore_waits": _doc("the bucket is away; asked again until the deadline", "error left_s"),
     # The VM's way up: infra/stacks/fleet/runtime/startup.sh
     "boot_stage": _doc("a stage of the startup script is over; outcome: ok, failed", "stage duration_ms outcome"),

@@ -11,6 +11,7 @@ read is verified against the checksum taken when it was written.
 from __future__ import annotations
 
 from agent.store.base import (
+    COMPOSE_LIMIT,
     AlreadyExists,
     Buffer,
     Corrupt,
@@ -25,6 +26,7 @@ from agent.store.base import (
 )
 
 __all__ = [
+    "COMPOSE_LIMIT",
     "AlreadyExists",
     "Buffer",
     "Corrupt",

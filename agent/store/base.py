@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
+
+COMPOSE_LIMIT = 32
+"""Objects that `Store.compose` joins at once."""
 
 
 class StoreError(Exception):
@@ -114,6 +117,14 @@ class Store(Protocol):
 
     def copy(self, source: str, target: str, *, timeout: float) -> StoredObject:
         """Copy within the store, without the bytes passing through here; create-only like `create`."""
+        ...
+
+    def compose(self, name: str, sources: Sequence[str], *, size: int, crc32c: int, timeout: float) -> StoredObject:
+        """Join `sources`, at most COMPOSE_LIMIT, one after the other; their bytes don't pass through here. Create-only.
+
+        `size` and `crc32c` are those that it must have: what has others raises `Corrupt`, or `AlreadyExists` where it
+        was there before. A source that is missing raises `NotFound`.
+        """
         ...
 
     def delete(self, name: str, *, timeout: float) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from agent.store import batch
 from agent.store.answers import FIELDS, Answers
-from agent.store.base import AlreadyExists, StoredObject, StoreError, check_name
+from agent.store.base import AlreadyExists, Corrupt, NotFound, StoredObject, StoreError, check_name
 from agent.store.reply import Reply
 from agent.store.transport import Transport
 
@@ -78,6 +79,37 @@ class Control:
             if done.get("done"):
                 return self._answers.stored(done.get("resource", {}))
             asked["rewriteToken"] = str(done.get("rewriteToken", ""))
+
+    def compose(self, name: str, sources: Sequence[str], wanted: tuple[int, int], deadline: float) -> StoredObject:
+        """`wanted`: the size and CRC32C that it must have."""
+        names = [{"name": self._answers.prefix + check_name(source)} for source in sources]
+        asked = {"sourceObjects": names, "destination": {"contentType": "application/octet-stream"}}
+        url = f"{self._answers.url}/{name}"
+        reply = self._transport.request(
+            "POST",
+            f"{self._answers.path(name)}/compose?ifGenerationMatch=0&fields={FIELDS}",
+            deadline=deadline,
+            doing=f"joining {len(sources)} objects to {url}",
+            body=(json.dumps(asked).encode(),),
+            headers={"Content-Type": "application/json"},
+        )
+        if reply.status == 200:
+            made = self._answers.stored(reply.document())
+            if (made.size, made.crc32c) == wanted:
+                return made
+            raise Corrupt(
+                f"{url} was joined to other content than its parts' ({made.size} bytes, crc32c {made.crc32c:08x}; "
+                f"wanted: {wanted[0]} bytes, crc32c {wanted[1]:08x}). Its name is spent: choose another one"
+            )
+        refusal = self._answers.failure(reply, name, "storage.objects.create, and .get for its parts")
+        if reply.status == 404 and not reply.lacks_bucket():
+            raise NotFound(f"one of the {len(sources)} parts of {url} does not exist: {reply.reason()}")
+        there = self.find(name, deadline) if reply.status in (403, 412) else None
+        if there is None:
+            raise refusal
+        if (there.size, there.crc32c) == wanted:
+            return there
+        raise AlreadyExists(f"{url} exists with other content. Objects are never overwritten: choose another name")
 
     def find(self, name: str, deadline: float) -> StoredObject | None:
         """The object of that name, asked of one who may list but perhaps not see it."""

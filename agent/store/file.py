@@ -14,7 +14,7 @@ import errno
 import os
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
@@ -32,6 +32,7 @@ from agent.store.base import (
     Unavailable,
     check_name,
 )
+from agent.store.crc import combine
 
 _CONTENT = ".objects"
 _PARTIAL = ".partial"
@@ -52,13 +53,13 @@ class FileStore:
     def create(self, name: str, data: Buffer, *, timeout: float) -> StoredObject:
         path = self._path(name)
         with _explained(path, len(memoryview(data).cast("B"))):
-            content = self._write(name, memoryview(data).cast("B"), time.monotonic() + timeout)
+            content = self._store(name, memoryview(data).cast("B"), time.monotonic() + timeout)
             return self._publish(name, path, content)
 
     def replace(self, name: str, data: Buffer, *, timeout: float) -> StoredObject:
         path = self._path(name)
         with _explained(path, len(memoryview(data).cast("B"))):
-            content = self._write(name, memoryview(data).cast("B"), time.monotonic() + timeout)
+            content = self._store(name, memoryview(data).cast("B"), time.monotonic() + timeout)
             aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}{_PARTIAL}")
             self._link(aside, content)
             old = _target(path)
@@ -135,6 +136,28 @@ class FileStore:
                     return self._publish(target, path, content)
             raise self._not_found(source)
 
+    def compose(self, name: str, sources: Sequence[str], *, size: int, crc32c: int, timeout: float) -> StoredObject:
+        path, deadline = self._path(name), time.monotonic() + timeout
+
+        def join(into: int) -> tuple[int, int]:
+            pieces = []
+            for source in sources:
+                with self._open(source) as (fd, content):
+                    done = 0
+                    while count := os.sendfile(into, fd, done, _CHUNK):
+                        _check_deadline(deadline, f"joining {self.url}/{name}")
+                        done += count
+                    if done != content.size:
+                        raise Corrupt(f"{self.url}/{source} is damaged: {done} of {content.size} bytes are there")
+                    pieces.append((content.crc32c, content.size))
+            joined = sum(each for _, each in pieces), combine(pieces)
+            if joined != (size, crc32c):
+                raise Corrupt(f"{self.url}/{name} would be joined to other content than its parts'")
+            return joined
+
+        with _explained(path, size):
+            return self._publish(name, path, self._write(join))
+
     def delete(self, name: str, *, timeout: float) -> None:
         path = self._path(name)
         with _explained(path):
@@ -181,25 +204,32 @@ class FileStore:
         generation = time.time_ns() << 20 | int.from_bytes(os.urandom(3)) >> 4
         return _Content(self._content / f"{generation:024x}-{size}-{crc:08x}", generation, size, crc)
 
-    def _write(self, name: str, data: memoryview, deadline: float) -> _Content:
-        """Bring `data` to the disk under a name of its own. It is not an object yet."""
+    def _store(self, name: str, data: memoryview, deadline: float) -> _Content:
+        def fill(into: int) -> tuple[int, int]:
+            written = crc = 0
+            while written < len(data):
+                _check_deadline(deadline, f"writing {self.url}/{name}, {written} of {len(data)} bytes")
+                chunk = data[written : written + _CHUNK]
+                count = os.write(into, chunk)
+                crc = crc32c(chunk[:count], crc)  # while it is in the processor's cache
+                written += count
+            return written, crc
+
+        return self._write(fill)
+
+    def _write(self, fill: Callable[[int], tuple[int, int]]) -> _Content:
+        """Bring to the disk what `fill` writes to a descriptor, returning its size and CRC32C, under a name of its own.
+        It is not an object yet."""
         _make_folder(self._content)
         partial = self._content / f"{uuid.uuid4().hex}{_PARTIAL}"
-        crc = 0
         fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
             try:
-                written = 0
-                while written < len(data):
-                    _check_deadline(deadline, f"writing {self.url}/{name}, {written} of {len(data)} bytes")
-                    chunk = data[written : written + _CHUNK]
-                    count = os.write(fd, chunk)
-                    crc = crc32c(chunk[:count], crc)  # while it is in the processor's cache
-                    written += count
+                size, crc = fill(fd)
                 os.fsync(fd)
             finally:
                 os.close(fd)
-            content = self._new_content(len(data), crc)
+            content = self._new_content(size, crc)
             partial.rename(content.path)
         except BaseException:
             partial.unlink(missing_ok=True)

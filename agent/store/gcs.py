@@ -13,7 +13,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from urllib.parse import quote
 
 from crc32c import crc32c
@@ -117,6 +117,9 @@ class GcsStore:
 
     def copy(self, source: str, target: str, *, timeout: float) -> StoredObject:
         return self._control.copy(check_name(source), check_name(target), time.monotonic() + timeout)
+
+    def compose(self, name: str, sources: Sequence[str], *, size: int, crc32c: int, timeout: float) -> StoredObject:
+        return self._control.compose(check_name(name), sources, (size, crc32c), time.monotonic() + timeout)
 
     def delete(self, name: str, *, timeout: float) -> None:
         self._control.delete(check_name(name), time.monotonic() + timeout)

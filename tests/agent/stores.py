@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -55,6 +55,10 @@ class Watched:
 
     def copy(self, source: str, target: str, *, timeout: float) -> StoredObject:
         return self._do("copy", target, lambda: self.store.copy(source, target, timeout=timeout))
+
+    def compose(self, name: str, sources: Sequence[str], *, size: int, crc32c: int, timeout: float) -> StoredObject:
+        join = partial(self.store.compose, name, sources, size=size, crc32c=crc32c, timeout=timeout)
+        return self._do("compose", name, join)
 
     def delete(self, name: str, *, timeout: float) -> None:
         self._do("delete", name, lambda: self.store.delete(name, timeout=timeout))
