@@ -29,7 +29,7 @@ from agent.notices.metadata import Machine, MetadataClient, MetadataError, is_on
 from agent.notices.signals import signal_notices
 from agent.run.daemon import EXIT_AGAIN, EXIT_VM_UNFIT, Daemon
 from agent.run.handover import handover_on_hangup
-from agent.store import open_store
+from agent.store import StoreError, open_store
 from agent.telemetry import journal
 from agent.telemetry.cloud_log import CloudLog, cloud_log
 from agent.telemetry.health import Health
@@ -80,10 +80,11 @@ async def supervise(
                 vm, replaceable, warning_s = machine.name, GROUP in machine.attributes, warning_of(machine, warning_s)
         try:
             boot = claimant(state_dir)
-        except OSError as error:
-            log.error("vm_unfit", error=f"{state_dir} can't be written: {error}")
+            store = open_store(f"{run.checkpoint.bucket}/{run.run_id}")
+        except (OSError, StoreError) as error:
+            why = f"{state_dir} can't be written: {error}" if isinstance(error, OSError) else str(error)
+            log.error("vm_unfit", error=why)
             return EXIT_VM_UNFIT if replaceable else EXIT_AGAIN
-        store = open_store(f"{run.checkpoint.bucket}/{run.run_id}")
         saver = Saver(Checkpoints(store, run.run_id), Uploader(store), run.checkpoint.keep, boot)
         host = Host(
             run,
