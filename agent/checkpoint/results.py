@@ -10,7 +10,7 @@ import mmap
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,7 +32,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 PART = 32 << 20
-_CONNECTIONS = 8
+_CONNECTIONS = 16  # the trainer is done: no core is kept for it
 _TOLD_EVERY_S = 10.0
 
 
@@ -237,11 +237,11 @@ def _all(work: Callable[[T], U], items: Iterable[T]) -> list[U]:
     """Do `work` for all, some at a time; the first failure ends it."""
     with ThreadPoolExecutor(_CONNECTIONS, "result") as pool:
         tasks = [pool.submit(work, item) for item in items]
-        try:
-            return [task.result() for task in tasks]
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+        done, _ = wait(tasks, return_when=FIRST_EXCEPTION)
+        pool.shutdown(cancel_futures=True)
+        for task in done:
+            task.result()
+        return [task.result() for task in tasks]
 
 
 def _checksum(piece: _Piece) -> _Piece:

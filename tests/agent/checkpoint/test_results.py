@@ -143,7 +143,7 @@ def test_a_failure_in_the_middle_goes_on_where_it_was_not_at_the_start(store: Wa
     def after(operation: str, name: str) -> None:
         nonlocal made
         made += operation == "create"
-        if made == 30:
+        if made >= 30:
             raise Unavailable("the bucket is away")
 
     store.after = after
@@ -151,7 +151,7 @@ def test_a_failure_in_the_middle_goes_on_where_it_was_not_at_the_start(store: Wa
         finish(store, model)
     store.after = lambda operation, name: None
     before = set(_sent(store))
-    assert 30 <= len(before) < 50, "nothing more is begun after a failure"
+    assert 30 <= len(before) < 60, "nothing more is begun after a failure"
     for _ in range(2):
 
         def refuse(operation: str, name: str) -> None:
