@@ -273,4 +273,4 @@ def test_a_control_request_that_makes_no_sense_is_explained(storage: StorageCont
     answer = httpx2.post(f"{storage.url}/_local/faults", json={"kind": "status", "often": 3}, trust_env=False)
     assert answer.status_code == 400 and "often: Extra inputs" in answer.text
     unknown = httpx2.get(f"{storage.url}/_local/thermostat", trust_env=False)
-    assert unknown.status_code == 501 and "PUT /_local/throttle" in unknown.text
+    assert unknown.status_code == 400 and "PUT /_local/throttle" in unknown.text

@@ -104,7 +104,8 @@ class BucketApi:
 
 
 def not_played(what: str) -> ApiError:
-    return ApiError(501, f"The local storage server does not play {what}.")
+    """Not 501: Google's clients try that again, and again, and show its words to nobody."""
+    return ApiError(400, f"The local storage server does not play {what}.", reason="notImplemented")
 
 
 def _policy(bucket: Bucket, request: Request) -> dict[str, Any]:

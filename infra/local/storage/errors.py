@@ -19,7 +19,6 @@ _REASONS = {
     429: "rateLimitExceeded",
     499: "clientClosedRequest",
     500: "backendError",
-    501: "notImplemented",
     502: "backendError",
     503: "backendError",
     504: "backendError",

@@ -105,7 +105,7 @@ class LocalApi:
         route = self._routes.get((method, path))
         if route is None:
             known = ", ".join(sorted(f"{verb} {CONTROL_PREFIX}{name}" for verb, name in self._routes))
-            raise ApiError(501, f"No such control request: {method} {CONTROL_PREFIX}{path}. There are: {known}.")
+            raise Refused(f"No such control request: {method} {CONTROL_PREFIX}{path}. There are: {known}.")
         try:
             return route(content, parse_qs(query))
         except IndexError as error:

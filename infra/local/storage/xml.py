@@ -7,6 +7,7 @@ from dataclasses import replace
 from urllib.parse import urlencode
 from xml.sax.saxutils import escape
 
+from infra.local.storage.buckets import not_played
 from infra.local.storage.errors import ApiError
 from infra.local.storage.memory import Data
 from infra.local.storage.messages import Request, Response
@@ -24,7 +25,6 @@ _CODES = {
     403: "AccessDenied",
     412: "PreconditionFailed",
     416: "InvalidRange",
-    501: "NotImplemented",
 }
 
 
@@ -33,7 +33,7 @@ def read(request: Request, media: Callable[[Request], Response]) -> Response:
     unknown = set(request.query) - _KNOWN
     try:
         if unknown:
-            raise ApiError(501, f"The local storage server does not play ?{min(unknown)} in the XML API.")
+            raise not_played(f"?{min(unknown)} in the XML API")
         asked = {name: request.headers[header] for header, name in _CONDITIONS.items() if header in request.headers}
         return media(replace(request, query_string=urlencode({**request.query, **asked})))
     except ApiError as error:
