@@ -22,7 +22,7 @@ from crc32c import crc32c
 from agent.checkpoint.line import Line
 from agent.checkpoint.lines import LinesObject
 from agent.checkpoint.manifest import MANIFEST, ManifestError, Part, parse_manifest
-from agent.store import COMPOSE_LIMIT, Corrupt, NotFound, Store, StoredObject, StoreError
+from agent.store import COMPOSED_AT_ONCE, Corrupt, NotFound, Store, StoredObject, StoreError
 from agent.store.crc import combine
 from agent.store.names import RESULT_PARTS, RESULTS
 from agent.telemetry.ledger import utc_now
@@ -209,7 +209,7 @@ class _Upload:
         level = 0
         while True:
             joined = []
-            groups = [parts[at : at + COMPOSE_LIMIT] for at in range(0, len(parts), COMPOSE_LIMIT)]
+            groups = [parts[at : at + COMPOSED_AT_ONCE] for at in range(0, len(parts), COMPOSED_AT_ONCE)]
             for number, group in enumerate(groups):
                 size, crc = sum(size for _, size, _ in group), combine((crc, size) for _, size, crc in group)
                 name = file.part_name(_Piece(Path(), number, size, crc32c=crc)) + f"-{level}"

@@ -11,7 +11,7 @@ read is verified against the checksum taken when it was written.
 from __future__ import annotations
 
 from agent.store.base import (
-    COMPOSE_LIMIT,
+    COMPOSED_AT_ONCE,
     AlreadyExists,
     Buffer,
     Corrupt,
@@ -26,7 +26,7 @@ from agent.store.base import (
 )
 
 __all__ = [
-    "COMPOSE_LIMIT",
+    "COMPOSED_AT_ONCE",
     "AlreadyExists",
     "Buffer",
     "Corrupt",

@@ -9,7 +9,7 @@ from typing import Protocol, TypeAlias
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
-COMPOSE_LIMIT = 32
+COMPOSED_AT_ONCE = 32
 """Objects that `Store.compose` joins at once."""
 
 
@@ -120,7 +120,7 @@ class Store(Protocol):
         ...
 
     def compose(self, name: str, sources: Sequence[str], *, size: int, crc32c: int, timeout: float) -> StoredObject:
-        """Join `sources`, at most COMPOSE_LIMIT, one after the other; their bytes don't pass through here. Create-only.
+        """Join `sources`, at most COMPOSED_AT_ONCE, in order; their bytes don't pass through here. Create-only.
 
         `size` and `crc32c` are those that it must have: what has others raises `Corrupt`, or `AlreadyExists` where it
         was there before. A source that is missing raises `NotFound`.

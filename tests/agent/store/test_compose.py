@@ -8,14 +8,14 @@ from itertools import pairwise
 import pytest
 from crc32c import crc32c
 
-from agent.store import COMPOSE_LIMIT, AlreadyExists, Corrupt, Forbidden, NotFound, Store, Unavailable
+from agent.store import COMPOSED_AT_ONCE, AlreadyExists, Corrupt, Forbidden, NotFound, Store, Unavailable
 from agent.store.crc import combine
 from tests.agent.store.conftest import BucketPlace
 
 T = 10.0
-PARTS = [random.Random(each).randbytes(1000 + each) for each in range(COMPOSE_LIMIT)]
+PARTS = [random.Random(each).randbytes(1000 + each) for each in range(COMPOSED_AT_ONCE)]
 WHOLE = b"".join(PARTS)
-NAMES = [f"parts/{each}" for each in range(COMPOSE_LIMIT)]
+NAMES = [f"parts/{each}" for each in range(COMPOSED_AT_ONCE)]
 WANTED = {"size": len(WHOLE), "crc32c": crc32c(WHOLE)}
 
 
