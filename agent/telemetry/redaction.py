@@ -5,17 +5,20 @@ What is hidden, in every field of every record, exceptions and other libraries' 
   `private_key`, `cookie`, `signature`, with any prefix). Numbers stay: `tokens=4096` is no secret, nor is a count;
 - inside any text: bearer tokens and authorization headers; Google, Hugging Face and GitHub tokens and JWTs by their
   form; private key blocks; `NAME_TOKEN=value`, `"client_secret": "value"`, `X-Goog-Signature=value` and the like;
-  passwords in URLs.
+  passwords in URLs; and what gitleaks knows by its form (`agent.telemetry.forms`).
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from structlog.typing import EventDict, WrappedLogger
+
+from agent.telemetry.forms import FORMS
 
 HIDDEN = "[redacted]"
 
@@ -95,4 +98,17 @@ def hide(text: str) -> str:
     """`text` without what looks like a secret in it."""
     for pattern, replacement in _SECRET_TEXT:
         text = pattern.sub(replacement, text)
+    small = text.lower()
+    for _, keywords, form in FORMS:
+        for keyword in keywords:
+            if keyword in small:
+                text = _compiled(form).sub(HIDDEN, text)
+                break
     return text
+
+
+@functools.cache
+def _compiled(form: str) -> re.Pattern[str]:
+    """With what follows at once: a token may be longer than its form asks. When first needed, for all take 60 ms."""
+    flags = re.IGNORECASE if form.startswith("(?i)") else 0
+    return re.compile(rf"(?:{form.removeprefix('(?i)')})[\w+/=-]*", flags)
