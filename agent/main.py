@@ -105,7 +105,11 @@ async def supervise(
             stack.callback(learning.cancel)
         stack.enter_context(handover_on_hangup(daemon, sender))
         log.info("agent_started", run_id=run.run_id, vm=vm, bucket=store.url, pid=os.getpid(), health_port=port)
-        status = await daemon.run()
+        try:
+            status = await daemon.run()
+        except Exception as error:  # said while Cloud Logging still hears it
+            log.error("agent_failed", error=repr(error), exc_info=error)
+            raise
         if client:
             await finish(daemon.cause, client)
         return status

@@ -39,6 +39,12 @@ EVENTS: dict[str, EventDoc] = {
     # The agent
     "agent_started": _doc("the agent is up and knows its run, VM and bucket", "run_id vm bucket pid health_port"),
     "gave_up": _doc("the run can't go on by itself; error says why and what to do", "error"),
+    "agent_failed": _doc(
+        "the agent ends by a fault of its own; systemd starts it again, the trainer goes on", "error exc_info"
+    ),
+    "watcher_died": _doc(
+        "a part of the agent has ended by a fault: systemd aborts it and starts another", "error exc_info"
+    ),
     "vm_unfit": _doc("this VM can't train this run, another one may; error says why", "error"),
     "complete": _doc("the run is finished, now (result: where) or before (why)", "step result why"),
     "group_resized": _doc("the run is over: the instance group was asked for so many VMs", "group size"),

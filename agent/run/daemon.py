@@ -57,6 +57,12 @@ _WARM_EVERY_S = 60.0
 _WARM_CONNECTIONS = 8
 
 
+def _say_why(watcher: asyncio.Task[None]) -> None:
+    """None of them ends by itself: systemd's watchdog ends this agent next, and the journal is to say what it was."""
+    if not watcher.cancelled() and (error := watcher.exception()):
+        log.error("watcher_died", error=repr(error), exc_info=error)
+
+
 class GaveUp(Exception):
     """The run can't go on by itself; the message is for the operator."""
 
@@ -105,6 +111,8 @@ class Daemon:
         reception = Reception(lambda: self.attempt, self._drill)
         stop_listening = await listen(self.host.state_dir / SOCKET, reception.receive)
         watchers = [*self.ears, self.spawn(self._watch_notices()), self.spawn(self._keep_warm())]
+        for watcher in watchers:
+            watcher.add_done_callback(_say_why)
         self.spawn(report(lambda: not any(watcher.done() for watcher in watchers), self.status))
         notify(ready=1)
         try:

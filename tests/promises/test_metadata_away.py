@@ -79,6 +79,23 @@ def test_an_agent_whose_watch_of_the_metadata_server_has_died_is_fed_to_no_watch
             fleet.wait_event("notice", timeout=PATIENCE_S)
             assert signs_of_life(systemd, patience_s=0.5, enough=20) < 20, "fed though its watch has died"
             assert vm.process.poll() is None
+            died = fleet.wait_event("watcher_died", timeout=PATIENCE_S).values
+            assert "nobody expects" in died["error"]
+
+
+@pytest.mark.slow
+def test_an_agent_that_ends_by_a_fault_of_its_own_has_said_so_in_cloud_logging(
+    world: World, logging: CloudLogging
+) -> None:
+    env = {"SPOT_LOGGING_URL": logging.url, "SPOT_TEST_FAULT": "1"}
+    with world.fleet(steps=100_000, env=env) as fleet:
+        fleet.command = [part.replace("agent_with", "agent_deaf") for part in fleet.command]
+        vm = fleet.boot()
+        assert vm.wait_down(PATIENCE_S)
+        assert vm.process.returncode == 1
+        (failed,) = [one["jsonPayload"] for one in logging.entries if one["jsonPayload"]["EVENT"] == "agent_failed"]
+        assert "nobody expects" in failed["ERROR"]
+        assert "Traceback" in failed["EXCEPTION"]
 
 
 def signs_of_life(systemd: socket.socket, *, patience_s: float, enough: int) -> int:
