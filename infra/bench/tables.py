@@ -48,17 +48,17 @@ def notice(result: NoticeResult) -> Table:
 
 
 def flood(result: FloodResult) -> Table:
-    table = _table("Notice to agent, beside a trainer that prints", "preempted p50, p99", "SIGTERM p50, p99", "agent")
+    table = _table("Notice to agent, p50 and p99, beside a trainer that prints", "preempted", "SIGTERM", "agent")
     kinds: tuple[tuple[str, Flood], ...] = (
         ("nothing", result["silence"]),
-        ("a million lines a second", result["lines"]),
+        ("1 M lines/s", result["lines"]),
         ("a line without end", result["no_end"]),
-        ("a progress bar, a million states a second", result["progress"]),
+        ("a progress bar", result["progress"]),
     )
     for name, found in kinds:
         both = [f"{of['p50_ms']:.1f}, {of['p99_ms']:.1f} ms" for of in (found["metadata"], found["sigterm"])]
-        table.add_row(f"{name} ({found['bytes_per_s'] / 1e6:.0f} MB/s)", *both, f"{found['agent_percent']:.1f} %")
-    table.add_row("", f"[bold]the worst p99 is {result['worst_ratio']:.1f} x that beside silence")
+        table.add_row(f"{name}, {found['bytes_per_s'] / 1e6:.0f} MB/s", *both, f"{found['agent_percent']:.1f} %")
+    table.add_row("", f"[bold]p99: {result['worst_ratio']:.1f} x")
     return table
 
 
