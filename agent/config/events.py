@@ -89,6 +89,11 @@ EVENTS: dict[str, EventDoc] = {
     # The trainer's life
     "trainer_started": _doc("a new attempt began", "pid attempt command"),
     "trainer_adopted": _doc("a restarted agent found its trainer alive and goes on with it", "pid attempt"),
+    "run_file_changed": _doc(
+        "the run file says other than when the adopted trainer was started: what is taken at once, and what at the "
+        "trainer's next start",
+        "taken later",
+    ),
     "trainer_output": _doc(
         "a line that the trainer printed, cut at 4 kB; of a progress bar a state every 10 s and the last; "
         "SYSLOG_IDENTIFIER=spot-trainer",

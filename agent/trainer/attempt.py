@@ -24,6 +24,7 @@ from agent.config.program import tracking_environment, trainer_folder
 from agent.store import StoreError
 from agent.store.formats import NewerFormatError
 from agent.telemetry.ledger import Incident, Resume, utc_now
+from agent.trainer.changes import remember, tell_changes
 from agent.trainer.folder import FolderLink
 from agent.trainer.host import SOCKET, Host
 from agent.trainer.launch import claim, fetch_state, learn_line
@@ -113,6 +114,7 @@ class Attempt:
                 # Before it begins: an agent that dies from here on finds it again, and no second one is started.
                 record = TrainerRecord.of(process, resume.attempt)
                 record.write(host.record_file)
+                remember(host.run, host.record_file)
                 process.release(host.command)
             except BaseException:
                 await process.stop(grace=0.0)
@@ -136,6 +138,7 @@ class Attempt:
         process = Trainer.adopt(record, log_file=host.log_file)
         structlog.contextvars.bind_contextvars(attempt=record.attempt)
         log.info("trainer_adopted", pid=record.pid, attempt=record.attempt)
+        tell_changes(host.run, host.record_file)
         host.saver.attempt = record.attempt
         attempt = cls(host, record.attempt, process, None)
         attempt._record = record
