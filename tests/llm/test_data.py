@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -137,3 +139,12 @@ def test_evaluation_has_the_same_rows_every_time() -> None:
         [16],
     ]
     assert [len(inputs) for inputs, _ in eval_batches(rows, micro_batch=2, count=1)] == [2]
+
+
+def test_a_copy_of_the_batches_is_none_of_the_tokens() -> None:
+    """The session copies what it tracks to try a load, and the tokens may be larger than memory."""
+    batches = make_batches()
+    twin = copy.deepcopy(batches)
+    next(twin)
+    assert twin.rows is batches.rows
+    assert (twin.samples, batches.samples) == (4, 0)

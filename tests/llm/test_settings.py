@@ -66,7 +66,10 @@ def changed(key: str) -> RunConfig:
 def restarted(was: RunConfig, now: RunConfig, config: PretrainedConfig = CONFIG) -> Settings:
     """The settings of a second start, as a checkpoint of the first brings them back."""
     settings = Settings(now, config)
-    settings.load_state_dict(json.loads(json.dumps(Settings(was, CONFIG).state_dict())))
+    saved = json.loads(json.dumps(Settings(was, CONFIG).state_dict()))
+    settings.load_state_dict(saved)
+    assert settings.state_dict() == saved, "as all that is tracked must"
+    settings.take()
     return settings
 
 
@@ -104,10 +107,12 @@ def test_a_mark_that_a_preemption_left_unwritten_is_written_by_the_next_vm() -> 
 
     third = Settings(other, CONFIG)
     third.load_state_dict(json.loads(json.dumps(between.state_dict())))
+    third.take()
     assert third.marked() == {"changed": {"training.clip_norm": {"was": 1.0, "is": 0.5}}}
 
     back = Settings(RUN, CONFIG)
     back.load_state_dict(json.loads(json.dumps(between.state_dict())))
+    back.take()
     assert back.marked() == {}
 
 

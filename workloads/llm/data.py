@@ -26,6 +26,9 @@ class Rows:
     tokens: Tokens
     length: int
 
+    def __deepcopy__(self, _: dict[int, Any]) -> Rows:
+        return self  # nobody writes to the tokens, which may be larger than memory
+
     def __len__(self) -> int:
         return math.ceil(max(0, len(self.tokens) - 1) / self.length)
 

@@ -58,7 +58,8 @@ class SettingsError(Exception):
 
 
 class Settings:
-    """Track it with the rest: `session.track(..., settings=settings)`. After that `changes` is what is taken."""
+    """Track it with the rest, `session.track(..., settings=settings)`, then `take()`: `changes` is what holds from here
+    on. Until then it gives back what was restored, word for word, as all that is tracked must."""
 
     def __init__(self, run: RunConfig, model: PretrainedConfig) -> None:
         self.now = settings_of(run)
@@ -67,9 +68,12 @@ class Settings:
             if key not in _OF_NO_MATTER
         }  # fmt: skip
         self.changes: dict[str, Change] = {}
+        self._restored: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """The changes too: a VM may go before the first step that they hold for is done, and marked."""
+        if self._restored is not None:
+            return self._restored
         return {
             "run_file": self.now,
             "model": self.model,
@@ -77,11 +81,17 @@ class Settings:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Compare with what the checkpoint was made with.
+        self._restored = state
+
+    def take(self) -> None:
+        """Compare with what the checkpoint was made with, if there was one.
 
         Raises:
             SettingsError: what changed makes another run.
         """
+        if self._restored is None:
+            return
+        state, self._restored = self._restored, None
         was = state["run_file"]
         changed = {key: (was[key], now) for key, now in self.now.items() if key in was and was[key] != now}
         refused = [

@@ -79,6 +79,7 @@ def train(run: RunConfig) -> None:
 
     with session:
         done = session.track(model=model, optimizer=optimizer, scheduler=scheduler, data=batches, settings=settings)
+        settings.take()
         if done > training.max_steps:
             raise SettingsError(
                 f"training.max_steps is {training.max_steps}, and {done} steps are done: write {done} or more, or "
