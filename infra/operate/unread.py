@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from agent.config import RunConfig
 from agent.config.refusal import Refusal
 from agent.config.sections import ON_THEIR_OWN
+from infra.stacks.machines import gpus_of
 
 TRAINERS = ("llm",)
 """Kinds of this project's own that there is a program for."""
@@ -47,8 +48,7 @@ def unread(run: RunConfig) -> Iterator[Refusal]:
         )
     if run.machine.vms > 1:
         yield Refusal(("machine", "vms"), f"the {kind} trainer runs on one VM", "write machine.vms: 1")
-    elif run.machine.gpus is not None and run.machine.gpus.count > 1:
-        gpus = run.machine.gpus
+    elif (gpus := gpus_of(run.machine)) is not None and gpus.count > 1:
         yield Refusal(
             ("machine", "type"),
             f"the {kind} trainer uses one GPU, and {run.machine.type} has {gpus.count}, which are all paid for",

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from agent.config import RunFileError, load_run
+from agent.config import RunFileError
 from infra.stacks.deployment import Deployment, NotDeployable
+from infra.stacks.machines import load_run
 
 
 def print_iam(run_files: list[str]) -> None:

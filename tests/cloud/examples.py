@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.config import load_run
 from infra.main import synthesize
 from infra.stacks.deployment import Deployment
+from infra.stacks.machines import load_run
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from agent.config import load_run
 from infra.stacks.deployment import Deployment
+from infra.stacks.machines import load_run
 from tests.cloud.conftest import Synthesize
 
 RUN = """

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.config import load_run
 from infra.stacks.deployment import Deployment, NotDeployable
+from infra.stacks.machines import load_run
 
 LOCAL = """
 run_id: tiny

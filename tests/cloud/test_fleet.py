@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.config import load_run
-from agent.config.machine_types import BUILT_IN_GPUS
 from infra.stacks.deployment import Deployment, NotDeployable
 from infra.stacks.fleet.images import CPU_IMAGE, GPU_IMAGE
 from infra.stacks.fleet.metadata import metadata_of
 from infra.stacks.fleet.patience import BOOT_S, RESTART_S
 from infra.stacks.fleet.plan import groups_of
+from infra.stacks.machine_types import BUILT_IN_GPUS
 from tests.cloud.terraform import rendered
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from agent.config import load_run
 from agent.telemetry.journal import journal_fields
 from agent.telemetry.ledger import Incident, Resume
 from infra.operate.stacks import read_stacks
 from infra.stacks.deployment import Deployment
+from infra.stacks.machines import load_run
 from tests.cloud.conftest import Synthesize
 from tests.cloud.examples import Synthesized
 

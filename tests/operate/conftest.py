@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.config import load_run
 from infra.operate.api import ENDPOINT_VARIABLE
 from infra.stacks.deployment import Deployment
+from infra.stacks.machines import load_run
 from tests.operate.cloud_server import Cloud, healthy
 
 RUN = """

@@ -9,6 +9,7 @@ from infra.operate.api import ApiError
 from infra.operate.doctor.finding import Finding, Patient, note, ok, problem
 from infra.operate.doctor.machine import COMPUTE, read_machine, read_region, zones_of
 from infra.operate.doctor.project import CONSOLE
+from infra.stacks.machines import gpus_of
 
 _LOCAL_SSD_GB = 375
 _GPU_METRICS = {
@@ -69,7 +70,7 @@ def needs(patient: Patient, *, cpus: int) -> list[Need]:
         metrics = (f"PREEMPTIBLE_{metric}", metric) if spot else (metric,)
         wanted.append(Need(what=what, metrics=metrics, amount=amount))
 
-    gpus = machine.gpus
+    gpus = gpus_of(machine)
     if gpus:
         need(f"{gpus.type} in {deployment.region}", _GPU_METRICS.get(gpus.type, gpus.type.upper()), gpus.count * vms)
         wanted.append(Need(what="GPUs everywhere", metrics=("GPUS_ALL_REGIONS",), amount=gpus.count * vms))

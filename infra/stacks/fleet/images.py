@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agent.config import Machine
+from infra.stacks.machines import gpus_of
 
 GPU_IMAGE = "projects/deeplearning-platform-release/global/images/family/common-cu129-ubuntu-2404-nvidia-580"
 """Google's Deep Learning VM: Ubuntu 24.04, Python 3.12, CUDA 12.9 with the driver; supported until August 2028
@@ -15,7 +16,7 @@ _ONLY_HYPERDISK = ("a3-ultragpu-", "a4-", "c4-", "c4a-", "c4d-", "n4-", "n4d-")
 
 
 def image_of(machine: Machine) -> str:
-    return GPU_IMAGE if machine.gpus else CPU_IMAGE
+    return GPU_IMAGE if gpus_of(machine) else CPU_IMAGE
 
 
 def boot_disk_type(machine_type: str) -> str:

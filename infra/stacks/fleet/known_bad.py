@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from agent.config.machine import NOTICES
-from agent.config.machine_types import (
+from infra.stacks.machine_types import (
     BUILT_IN_GPUS,
     BUILT_IN_LOCAL_SSDS,
     FAMILIES_WITH_GPUS,

@@ -9,6 +9,7 @@ from cdktn_provider_google.compute_instance_template import (
 )
 
 from agent.config import Machine
+from infra.stacks.machines import gpus_of
 
 
 def scheduling_of(machine: Machine) -> ComputeInstanceTemplateScheduling:
@@ -19,7 +20,7 @@ def scheduling_of(machine: Machine) -> ComputeInstanceTemplateScheduling:
         provisioning_model="SPOT" if spot else "STANDARD",
         preemptible=spot,
         # A Spot VM and a VM with a GPU can't be moved to another host while they run.
-        on_host_maintenance="TERMINATE" if spot or machine.gpus else "MIGRATE",
+        on_host_maintenance="TERMINATE" if spot or gpus_of(machine) else "MIGRATE",
         # Spot: the group makes the new VM. A limited VM that started again by itself would have no limit.
         automatic_restart=not spot and limit is None,
         # DELETE: the group makes a VM of the same name either way, from the template of the day, and a stopped one's

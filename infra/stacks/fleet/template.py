@@ -21,6 +21,7 @@ from infra.stacks.fleet.metadata import metadata_of
 from infra.stacks.fleet.plan import Group
 from infra.stacks.fleet.scheduling import scheduling_of
 from infra.stacks.literal import literal
+from infra.stacks.machines import gpus_of
 
 _LONGEST_PREFIX = 37
 """The provider adds 26 characters to make a name of 63."""
@@ -77,7 +78,7 @@ def define_template(
         ),
         shielded_instance_config=ComputeInstanceTemplateShieldedInstanceConfig(
             # With secure boot the kernel loads no driver that was built on the VM, as NVIDIA's often is.
-            enable_secure_boot=machine.gpus is None,
+            enable_secure_boot=gpus_of(machine) is None,
             enable_vtpm=True,
             enable_integrity_monitoring=True,
         ),
