@@ -161,7 +161,11 @@ class Daemon:
             if self.attempt is None:
                 await self._patiently(partial(asyncio.to_thread, self.host.ledger.store.check, timeout=_CALL_TIMEOUT_S))
                 if await self._patiently(self._is_complete):
-                    log.info("complete", why="the run was finished before; nothing to do")
+                    log.info(
+                        "complete",
+                        why="the run was finished before; nothing to do, whatever max_steps is now: to train on from "
+                        "its result, give it another run_id",
+                    )
                     self.cause = "complete"
                     return 0
                 self.attempt = await self._patiently(self._begin)
