@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from workloads.llm.schedule import make_scheduler
 from workloads.llm.settings import DECISIONS, Settings, SettingsError, retune, settings_of
 from workloads.llm.train import make_optimizer
 
+DOCS = Path(__file__).parents[2] / "docs/changed-run-file.md"
 RUN = make_run(model={"config": QWEN3}, data=make_data(), micro_batch=8, eval_every=100)
 CONFIG = PretrainedConfig(hidden_size=32, num_hidden_layers=2)
 SECTIONS: dict[str, type[Section]] = {"model": Model, "data": Data, "training": Training}
@@ -152,3 +155,11 @@ def test_the_optimizer_goes_on_as_if_the_new_settings_had_always_been(changes: d
     given = {"max_steps": 40, "warmup_steps": 2, "learning_rate": 0.1}
     was, now = Training.model_validate(given), Training.model_validate(given | changes)
     assert tuned(now, as_of=was) == tuned(now)
+
+
+def test_the_page_on_changed_run_files_says_what_the_trainer_does() -> None:
+    rows = dict(re.findall(r"^\| `([a-z_.]+)` \| (.*) \|$", DOCS.read_text(), re.MULTILINE))
+    assert rows.keys() == DECISIONS.keys()
+    for key, decision in DECISIONS.items():
+        begins = {"taken": "taken", "refused": "refused", "same tokens": ("taken where", "as `data"), "same model": ""}
+        assert rows[key].startswith(begins[decision]), key
