@@ -25,6 +25,7 @@ MUTATORS = frozenset(
 RESETS = frozenset(("reset", "clear", "manual_seed", "seed", "zero_", "fill_"))
 """Methods that make an object forget what it held."""
 _DEEPEST = 3
+_IF = "\0"  # between a path that is live and the tests under which it is
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Store:
     value: ast.expr | None = None
     how: Literal["set", "changed"] = "set"
     lazily: bool = False  # only where the path was None before
+    of_itself: bool = False  # it reads the path, or whether it is written depends on that
 
 
 @dataclass(frozen=True)
@@ -72,14 +74,34 @@ class Flow:
         self._expand = expand
         self._depth = depth
         self._guards: list[str] = []
+        self._tests: list[ast.expr] = []
         self._summaries: dict[tuple[int, tuple[tuple[str, str], ...]], _Summary] = {}
 
     def live_at_head(self, loop: Loop) -> frozenset[str]:
         """The paths that an iteration of `loop` may read before it writes them."""
-        return self._head(loop, frozenset(), _Ways())
+        return _paths(self._head(loop, frozenset(), _Ways()))
 
     def live_at_entry(self, body: list[ast.stmt]) -> frozenset[str]:
-        return self._block(body, frozenset(), _Ways())
+        return _paths(self._block(body, frozenset(), _Ways()))
+
+    def reads_first(self, loop: Loop, path: str) -> bool:
+        """Whether each iteration reads a path before it could write it, whichever way it takes."""
+        for node in loop.body:
+            simple = not isinstance(node, ast.If | ast.For | ast.While | ast.Try | ast.With | ast.Match)
+            head = [getattr(node, name) for name in ("test", "iter", "subject") if hasattr(node, name)]
+            for event in self._events(node) if simple else (event for at in head for event in self._read(at)):
+                if event.kind == "use" and within(event.path, path):
+                    return True
+                if event.kind != "use" and within(path, event.path):
+                    return False
+            if not simple:
+                inner = [one for at in ast.walk(node) if isinstance(at, ast.stmt) for one in self._plain(at)]
+                if any(event.kind != "use" and within(path, event.path) for event in inner):
+                    return False
+        return False
+
+    def _plain(self, node: ast.stmt) -> Iterable[_Event]:
+        return self._events(node) if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Expr) else ()
 
     # --- statements, from the last to the first ---
 
@@ -93,13 +115,11 @@ class Flow:
     def _statement(self, node: ast.stmt, out: frozenset[str], ways: _Ways) -> frozenset[str]:
         match node:
             case ast.If():
-                with_guard = _none_before(node.test)
-                self._guards.append(with_guard)
-                taken = self._block(node.body, out, ways)
-                self._guards.pop()
-                return self._back([node.test], taken | self._block(node.orelse, out, ways))
-            case ast.For() | ast.AsyncFor():
-                return self._back([node.iter], self._head(node, out, ways))
+                return self._if(node, out, ways)
+            case ast.For() | ast.AsyncFor():  # as people mean it: an inner loop over nothing is not looked for
+                head = self._head(node, out, ways)
+                entered = self._block(node.body, head, replace(ways, breaks=out, continues=head))
+                return self._back([node.iter], self._fold(self._written([node.target], None), entered))
             case ast.While():
                 return self._head(node, out, ways)
             case ast.Try() | ast.TryStar():
@@ -131,6 +151,19 @@ class Flow:
             case ast.Raise():
                 return self._back([at for at in (node.exc, node.cause) if at], ways.raises or frozenset())
         return self._fold(self._events(node), out)
+
+    def _if(self, node: ast.If, out: frozenset[str], ways: _Ways) -> frozenset[str]:
+        """What is needed only where a test holds is not needed where the same test, before, does not."""
+        said = ast.unparse(node.test)
+        self._guards.append(_none_before(node.test))
+        self._tests.append(node.test)
+        taken = self._block(node.body, frozenset(at for at in out if not _only(at, f"not {said}")), ways)
+        other = self._block(node.orelse, frozenset(at for at in out if not _only(at, said)), ways)
+        self._tests.pop()
+        self._guards.pop()
+        taken = frozenset(at if at in out else f"{at}{_IF}{said}" for at in taken)
+        other = frozenset(at if at in out else f"{at}{_IF}not {said}" for at in other)
+        return self._back([node.test], taken | other)
 
     def _head(self, loop: Loop, out: frozenset[str], ways: _Ways) -> frozenset[str]:
         after = self._block(loop.orelse, out, ways)
@@ -170,7 +203,8 @@ class Flow:
             case ast.AnnAssign() if node.value:
                 return [*self._read(node.value), *self._written([node.target], node.value)]
             case ast.AugAssign():
-                return [*self._read(node.target), *self._read(node.value), *self._written([node.target], node.value)]
+                summed = ast.BinOp(node.target, node.op, node.value)
+                return [*self._read(node.target), *self._read(node.value), *self._written([node.target], summed)]
             case ast.Delete():
                 return [_Event("kill", path, node.lineno) for at in node.targets if (path := path_of(at))]
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
@@ -259,7 +293,7 @@ class Flow:
                     yield from self._written([target.value], value)
                 case _:
                     if path := path_of(target):
-                        store = Store(target.lineno, value, lazily=path in self._guards)
+                        store = Store(target.lineno, value, "set", path in self._guards, self._reads(value, path))
                         yield _Event("kill", path, target.lineno, store)
                     elif isinstance(target, ast.Subscript):
                         yield from self._read(target.slice)
@@ -268,6 +302,11 @@ class Flow:
                             yield _Event("may", f"{base}[*]", target.lineno, Store(target.lineno, value, lazily=lazily))
                     elif isinstance(target, ast.Attribute):
                         yield from self._read(target.value)
+
+    def _reads(self, value: ast.expr | None, path: str) -> bool:
+        """Whether a value, or a test around where it is put, reads a path."""
+        sources = [*self._tests, *([value] if value else [])]
+        return any(path_of(at) == path for source in sources for at in ast.walk(source))
 
     def _back(self, nodes: Iterable[ast.AST], live: frozenset[str]) -> frozenset[str]:
         return self._fold([event for node in nodes for event in self._read(node)], live)
@@ -281,7 +320,7 @@ class Flow:
                 now.add(event.path)
                 self.uses[event.path] = min(event.line, self.uses.get(event.path, event.line))
             elif event.kind == "kill":
-                now = {path for path in now if not within(path, event.path)}
+                now = {at for at in now if not within(at.split(_IF, 1)[0], event.path)}
         return frozenset(now)
 
     # --- calls into functions whose source is known ---
@@ -351,6 +390,15 @@ def root(path: str) -> str:
 def within(path: str, of: str) -> bool:
     """Whether `path` is `of`, or reached from it."""
     return path == of or (path.startswith(of) and path[len(of)] in ".[")
+
+
+def _only(live: str, test: str) -> bool:
+    """Whether it is live only under a test."""
+    return test in live.split(_IF)[1:]
+
+
+def _paths(live: frozenset[str]) -> frozenset[str]:
+    return frozenset(at.split(_IF, 1)[0] for at in live)
 
 
 def prefixes(path: str) -> list[str]:

@@ -105,16 +105,19 @@ class _Reader:
         return None
 
     def findings(self) -> list[Finding]:
-        found: list[Finding] = []
         live: frozenset[str] = frozenset()
-        for loop in self._loops:
-            live |= self._flow.live_at_head(loop)
+        carried: dict[str, list[Store]] = {}
+        for loop in self._loops:  # from the innermost out: the last one's flow knows all
+            self._flow = Flow(self._function)
+            here = self._flow.live_at_head(loop)
+            live |= here
+            for path, stores in self._flow.stores.items():
+                if any(within(one, path) for one in here):
+                    carried[path] = list(stores.values())
         for value in (self._value(prefix) for path in live for prefix in prefixes(path)):
             if is_optimizer(value):
                 self._owned.optimized |= {id(one) for one in parameters_of(value)}
-        for path, stores in self._flow.stores.items():
-            if any(within(one, path) for one in live) and (one := self._carried(path, list(stores.values()))):
-                found.append(one)
+        found = [one for path, stores in carried.items() if (one := self._carried(path, stores))]
         found += self._attributes_of_modules()
         for loop in self._loops:
             if isinstance(loop, ast.For | ast.AsyncFor):
@@ -140,6 +143,7 @@ class _Reader:
         base = path.removesuffix("[*]")
         key = re.findall(r"\w+", base)[-1]
         sums_up = all(store.how == "changed" for store in stores) or path.endswith("[*]")
+        sure = any(store.of_itself for store in stores) or self._flow.reads_first(self._loops[0], path)
         holds_flag = bool(values) and all(isinstance(value, ast.Constant | ast.NameConstant) for value in values)
         return Finding(
             base, self._file, line, "carried",
@@ -151,7 +155,7 @@ class _Reader:
                 if sums_up
                 else f'Keep it in a tracked dict: state = {{"{key}": ...}}; session.track(state=state)'
             ),
-            not (sums_up or holds_flag),
+            sure and not (sums_up or holds_flag),
         )  # fmt: skip
 
     def _is_harmless(self, path: str, stores: list[Store]) -> bool:
@@ -175,7 +179,9 @@ class _Reader:
             return True
         before = list(self._set_before(base))
         after = [store.value for store in stores if store.value is not None]
-        return any(self._comes_from_tracked(at) for at in before) and not any(is_fetch(at) for at in (*before, *after))
+        if not any(self._comes_from_tracked(at) for at in before):
+            return False
+        return self._owned.fetches_ahead() or not any(is_fetch(at) for at in (*before, *after))
 
     def _is_clock(self, path: str, asked: frozenset[str]) -> bool:
         """Whether all that is ever put there is a time of day, or reckoned from one."""
@@ -208,7 +214,7 @@ class _Reader:
         for at in ast.walk(value):
             if path := path_of(at):
                 there = self._value(path)
-                if is_session(there) or there in self._owned:
+                if is_session(there) or there in self._owned or (is_iterator(there) and self._owned.derives(there)):
                     return True
         return False
 
@@ -290,8 +296,10 @@ class _Reader:
         if isinstance(node, ast.Call) and called.split(".")[-1] in _WRAPS:
             parts = target.elts if isinstance(target, ast.Tuple) else []
             arguments = node.args[1:] if called == "map" else node.args
-            if called == "enumerate" and len(parts) == 2:
-                parts, arguments = parts[1:], arguments[:1]
+            if called == "enumerate" and len(parts) == 2 and len(arguments) == 1:
+                if not node.keywords and self._is_read(loop, parts[0]):
+                    yield self._begins_again(loop, ast.unparse(node), ast.unparse(parts[0]))
+                parts = parts[1:]
             for at, argument in enumerate(arguments):
                 yield from self._iterated(loop, argument, parts[at] if len(parts) == len(arguments) else target)
         elif self._comes_from_tracked(node) or self._takes_steps(node) or isinstance(node, ast.Constant):
@@ -308,7 +316,7 @@ class _Reader:
         elif (
             (path and isinstance(value, Sized))
             or ((function := self._function(called)) and yields_items(function) and not is_stateless(function))
-            or (called == "range" and self._is_read(loop))
+            or (called == "range" and self._is_read(loop, target))
         ):
             yield self._begins_again(loop, ast.unparse(node), ast.unparse(target))
 
@@ -326,9 +334,9 @@ class _Reader:
             for at in ast.walk(node)
         ) or any(is_session(self._value(path)) for at in ast.walk(node) if (path := path_of(at)))
 
-    def _is_read(self, loop: ast.For | ast.AsyncFor) -> bool:
-        """Whether the loop's body reads its variable, other than to say up to which step it goes on."""
-        names = {at.id for at in ast.walk(loop.target) if isinstance(at, ast.Name)}
+    def _is_read(self, loop: ast.For | ast.AsyncFor, target: ast.expr) -> bool:
+        """Whether the loop's body reads a variable of it, other than to say up to which step it goes on."""
+        names = {at.id for at in ast.walk(target) if isinstance(at, ast.Name)}
         for_steps = {
             id(inner)
             for at in ast.walk(loop)

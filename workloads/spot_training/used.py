@@ -62,8 +62,12 @@ class Owned:
         if isinstance(value, GeneratorType):
             inner: Iterable[object] = value.gi_frame.f_locals.values() if value.gi_frame else ()
         else:
-            inner = gc.get_referents(value)
+            inner = [*gc.get_referents(value), *getattr(value, "__dict__", {}).values()]
         return any(one in self or (is_iterator(one) and self.derives(one, depth + 1)) for one in inner)
+
+    def fetches_ahead(self) -> bool:
+        """Whether a tracked loader knows of itself how many batches a loop fetches before their step."""
+        return any(callable(getattr(one, "on_first_boundary", None)) for one in self.roots.values())
 
     def _take(self, value: object, depth: int) -> None:
         if depth > _DEEPEST or id(value) in self._held or len(self._held) > 100 * _MOST or isinstance(value, _PLAIN):
@@ -155,7 +159,8 @@ def _iterator(value: object, owned: Owned) -> Kind | None:
         return Kind("an iterator over a plain DataLoader", fix, loss)
     if owned.derives(value) or _of_ours(value):
         return None
-    return Kind("an iterator", fix, loss)
+    of_python = type(value).__module__ in ("builtins", "itertools")
+    return Kind("an iterator", fix, loss, surely=of_python)
 
 
 def _of_ours(value: object) -> bool:
