@@ -3,10 +3,10 @@
     python -m infra.bench [--only NAME ...] [--tries N] [--size-gb GB] [--out FILE]
 
 The results file holds `machine` (what the figures depend on), `settings`, one entry for each measurement that ran
-(`stall`, `save` and `restore` with `unthrottled` and `throttled`, `notice`, `flood`, `footprint`; the `Result` of each
-module says what is in it; `save.notice_to_committed_s` is of one real preemption at the end) and `targets` (name,
-value, bound, limit, unit, met). `state`: bytes and count of the tensors; `peer`: where torch.save was fastest, and
-whether torch.load was with mmap.
+(`stall`, `save` and `restore` with `unthrottled` and `throttled`, `notice`, `flood`, `data`, `footprint`; the `Result`
+of each module says what is in it; `save.notice_to_committed_s` is of one real preemption at the end) and `targets`
+(name, value, bound, limit, unit, met). `state`: bytes and count of the tensors; `peer`: where torch.save was fastest,
+and whether torch.load was with mmap.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from typing import Any
 
 from rich.console import Console
 
-from infra.bench import flood, footprint, notice, restore, save, stall, tables
+from infra.bench import data, flood, footprint, notice, restore, save, stall, tables
 from infra.bench.figures import BenchError, Target, machine_facts
 from infra.bench.memory import huge_pages
 from infra.bench.rig import BUCKET, running_rig
 from infra.local.storage.control import StorageControl, running_storage
 from infra.local.vm import VmError
 
-NAMES = ("stall", "save", "restore", "notice", "flood", "footprint")
+NAMES = ("stall", "save", "restore", "notice", "flood", "data", "footprint")
 THROTTLED = {"stream_bytes_per_s": 100e6, "total_bytes_per_s": 3e9, "first_byte_s": 0.03}
 _SHM = Path("/dev/shm")  # noqa: S108 - memory, to give the peer the fastest file there is
 
@@ -64,6 +64,12 @@ def run(settings: Settings, out: Path, console: Console) -> dict[str, Any]:
         results["notice"] = latency
         targets += notice.targets(latency)
         console.print(tables.notice(latency))
+    if "data" in settings.only:
+        console.print("batches ...", style="dim")
+        batches = data.measure(tries=settings.tries)
+        results["data"] = batches
+        targets += data.targets(batches)
+        console.print(tables.data(batches))
     if {"save", "restore", "flood", "footprint"} & {*settings.only}:
         targets += _with_storage(settings, results, console)
     results["targets"] = [target.as_json() for target in targets]

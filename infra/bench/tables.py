@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
+from infra.bench.data import Result as DataResult
 from infra.bench.figures import Spread, Target
 from infra.bench.flood import Flood
 from infra.bench.flood import Result as FloodResult
@@ -36,6 +37,15 @@ def stall(result: StallResult) -> Table:
     table.add_row("a step without a save", _seconds(loop["plain_step"]))
     table.add_row("a step with one in its middle", _seconds(loop["saving_step"]), f"{loop['stall_s'] * 1e3:+.0f} ms")
     table.add_row("its update waited", _seconds(loop["waited"]))
+    return table
+
+
+def data(result: DataResult) -> Table:
+    table = _table("What a loop waits for 1,000 batches: seconds here are milliseconds a batch")
+    for name, side in (("32 small rows", result["small"]), ("16 pictures by two workers", result["workers"])):
+        table.add_row(f"{name}, torch's loader", _seconds(side["peer"]))
+        table.add_row(f"{name}, ours", _seconds(side["ours"]))
+    table.add_row("saying where it is", f"{result['state_us']:.1f} us")
     return table
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import math
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -14,32 +15,45 @@ from torch import Tensor
 
 log = logging.getLogger("spot")
 
-_SAMPLED = 1024  # elements of a tensor, evenly over it
+_SAMPLED = 256  # elements of a tensor, evenly over it
 _ITEMS = 64  # and of a list
 
 
-def digest(batch: object, *, whole: bool = False) -> tuple[int, int]:
-    """Of everything exact in a batch (integers, text, shapes), and of its floating point numbers.
+Digest = tuple[int, int, float]
+"""Of everything exact in a batch (integers, text, shapes); of its floating point numbers; the sum of their magnitudes.
 
-    Two, because another processor or library may round what a transform computes otherwise: that is to be told, but it
-    is no other data. `whole`: every element counts, not an even sample of them.
-    """
+Apart, because another processor or library may round otherwise what a transform computes: that is to be told, but it is
+no other data."""
+
+_ROUNDED = 1e-3  # magnitudes that differ by less than this part of them
+
+
+def digest(batch: object, *, whole: bool = False) -> Digest:
+    """`whole`: every element counts, not an even sample of them."""
     sums = [0, 0]
+    magnitude = 0.0
     seen: set[int] = set()
 
     def add(kind: int, data: bytes) -> None:
         sums[kind] = zlib.crc32(data, sums[kind])
 
     def walk(value: Any) -> None:
+        nonlocal magnitude
         add(0, type(value).__name__.encode())
         if isinstance(value, Tensor):
             add(0, f"{value.dtype}{tuple(value.shape)}".encode())
             if value.device.type == "cpu" and value.layout == torch.strided:
-                add(int(value.is_floating_point() or value.is_complex()), _bytes(value, whole))
+                flat = _flat(value, whole)
+                floating = value.is_floating_point() or value.is_complex()
+                add(int(floating), _bytes(flat))
+                if floating and flat.numel():
+                    total = float(flat.abs().sum(dtype=torch.float64))
+                    magnitude += total if math.isfinite(total) else 0.0
         elif isinstance(value, bytes):
             add(0, value)
         elif isinstance(value, float):
             add(1, repr(value).encode())
+            magnitude += abs(value) if math.isfinite(value) else 0.0
         elif isinstance(value, str | int | None):
             add(0, repr(value).encode())
         elif isinstance(value, Mapping):
@@ -57,16 +71,17 @@ def digest(batch: object, *, whole: bool = False) -> tuple[int, int]:
             walk(vars(value))
 
     walk(batch)
-    return sums[0], sums[1]
+    return sums[0], sums[1], magnitude
 
 
-def refuse_other(expected: tuple[int, int], found: tuple[int, int], which: str) -> None:
+def refuse_other(expected: Digest, found: Digest, which: str) -> None:
     """Compare a batch's digest with what it was before the restart.
 
     Raises:
         DataError: it holds something else. Of numbers that were only rounded otherwise a warning tells.
     """
-    if expected[0] != found[0]:
+    far = abs(expected[2] - found[2]) > _ROUNDED * (expected[2] + found[2])
+    if expected[0] != found[0] or far:
         raise DataError(
             f"{which} is not what it was before the restart: the data set holds something else in the same number of "
             f"rows (files that changed, a random_split without a fixed seed), or a transform did. Put it back; or say "
@@ -80,9 +95,10 @@ def refuse_other(expected: tuple[int, int], found: tuple[int, int], which: str) 
         )
 
 
-def _bytes(tensor: Tensor, whole: bool) -> bytes:
+def _flat(tensor: Tensor, whole: bool) -> Tensor:
     flat = tensor.detach().resolve_conj().resolve_neg().reshape(-1)
-    if not whole:
-        flat = flat[:: max(1, flat.numel() // _SAMPLED)]
-    flat = flat.contiguous()
+    return (flat if whole else flat[:: max(1, flat.numel() // _SAMPLED)]).contiguous()
+
+
+def _bytes(flat: Tensor) -> bytes:
     return ctypes.string_at(flat.data_ptr(), flat.numel() * flat.element_size()) if flat.numel() else b""

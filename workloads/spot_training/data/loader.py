@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from collections import deque
@@ -11,11 +10,13 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import torch
-from spot_training.data.digest import refuse_other
+from spot_training.data.digest import Digest, refuse_other
 from spot_training.data.errors import DataError
+from spot_training.data.given import check, place
 from spot_training.data.order import derive
 from spot_training.data.plan import Plan, Rows, Sampled, Share, refuse_changes
-from spot_training.data.source import Source, Wanted
+from spot_training.data.source import Source, Wanted, WorkerInit, as_made
+from spot_training.data.stream import Stream, StreamSource, until_ended
 from torch.utils.data import DataLoader, IterableDataset, Sampler, default_collate, default_convert
 
 _MOST_AHEAD = 64
@@ -29,7 +30,7 @@ class Position:
 
     epoch: int = 0
     batch: int = 0
-    digest: tuple[int, int] | None = None
+    digest: Digest | None = None
 
 
 class ResumableLoader(Generic[Batch]):
@@ -51,6 +52,9 @@ class ResumableLoader(Generic[Batch]):
     options of `DataLoader` may be given, but for `generator` and `in_order`, which `seed` stands for. `sampler` and
     `batch_sampler` are asked anew in each epoch, with their random numbers seeded. `num_workers` may change at any
     restart, and so may the world size if `batch_size` times it stays the same. Random transforms are seeded by batch.
+
+    An `IterableDataset` is a stream: it is read again at a resume, up to where the loop was in its epoch, by the same
+    `num_workers`. It shuffles by itself, and a rank's part of it is its own choice.
 
     Raises:
         DataError: this data can't be resumed exactly; the message says what to change.
@@ -74,38 +78,54 @@ class ResumableLoader(Generic[Batch]):
         **options: Any,
     ) -> None:
         if rank is None or world_size is None:
-            rank, world_size = _place()
-        _check(dataset, options)
+            rank, world_size = place()
+        check(dataset, options)
         self.dataset, self.batch_size, self.num_workers = dataset, batch_size, num_workers
         self.rank, self.world_size = rank, world_size
         self._verify, self._seed = verify, seed
         self._position = Position()
         share = Share(batch_size=batch_size or 1, drop_last=drop_last, rank=rank, world_size=world_size)
-        if batch_sampler is not None:
+        stream = isinstance(dataset, IterableDataset)
+        if stream:
+            if sampler is not None or batch_sampler is not None or shuffle:
+                raise DataError("a stream has its own order: leave out shuffle and samplers, and shuffle inside of it")
+            self._plan: Plan = Stream(
+                dataset,
+                batch_size=batch_size,
+                drop_last=drop_last,
+                workers=num_workers,
+                world_size=world_size,
+                seed=seed,
+            )
+        elif batch_sampler is not None:
             if sampler is not None or shuffle or drop_last or batch_size not in (1, None):
                 raise DataError("batch_sampler says it all: leave out batch_size, shuffle, sampler and drop_last")
-            self._plan: Plan = Sampled(batch_sampler, len(dataset), None, seed=seed)
+            self._plan = Sampled(batch_sampler, len(dataset), None, seed=seed)
         elif sampler is not None:
             if shuffle:
                 raise DataError("sampler says the order: leave out shuffle")
             self._plan = Sampled(sampler, len(dataset), share, seed=seed)
         else:
             self._plan = Rows(len(dataset), share, shuffle=shuffle, seed=seed)
-        if not len(self):
+        if not stream and not len(self):
             raise DataError(f"{len(dataset)} rows are not one batch of {share.whole}: more data, or smaller batches")
         single = batch_size is None and batch_sampler is None
         self._base_seed = torch.Generator()
         self._wanted: Iterator[Wanted] = iter(())
+        collate = collate_fn or (default_convert if single else default_collate)
         self._torch: DataLoader[Any] = DataLoader(
-            Source(dataset, collate_fn or (default_convert if single else default_collate), single=single),
+            StreamSource(dataset, collate, batch_size=batch_size, drop_last=drop_last)
+            if stream
+            else Source(dataset, collate, single=single),
             batch_sampler=_Feed(self),
-            collate_fn=_as_made,
+            collate_fn=as_made,
             num_workers=num_workers,
             generator=self._base_seed,
+            worker_init_fn=WorkerInit(options.pop("worker_init_fn", None)),
             **options,
         )
-        self._expected: tuple[int, int] | None = None  # of the batch before the one at which a restored run goes on
-        self._restored = 0
+        self._expected: Digest | None = None  # of the batch before the one at which a restored run goes on
+        self._restored = self._laps = 0
         self._current: weakref.ref[Batches[Batch]] | None = None
         self._trail: deque[Position] = deque(maxlen=_MOST_AHEAD + 1)  # where the last batches were received
         self._ahead: int | None = None  # how many batches the loop fetches before the step that they are for
@@ -142,6 +162,12 @@ class ResumableLoader(Generic[Batch]):
 
     # --- what the session asks for ---
 
+    def limits(self) -> list[str]:
+        """What is worth knowing before a long run: sentences. What is resumed is exact all the same."""
+        if isinstance(self._plan, Stream):
+            return ["the stream is read again at a resume, from the start of its epoch to where the loop was"]
+        return []
+
     def state_dict(self) -> dict[str, Any]:
         """Where the loop is. A few microseconds."""
         at = self._trail[0] if self._ahead else self._position
@@ -159,8 +185,10 @@ class ResumableLoader(Generic[Batch]):
         last = state["last"]
         if not last or (last["rank"], last["world_size"]) != (self.rank, self.world_size) or not self._verify:
             last = None
-        self._expected = tuple(last["digest"]) if last and state["batch"] else None
-        self._position = Position(state["epoch"], state["batch"], tuple(last["digest"]) if last else None)
+        exact, rounded, magnitude = last["digest"] if last else (0, 0, 0.0)
+        known = (exact, rounded, magnitude) if last else None
+        self._expected = known if state["batch"] else None
+        self._position = Position(state["epoch"], state["batch"], known)
         self._restored += 1
         self._trail.clear()
         self._ahead = self._thread = None
@@ -206,7 +234,7 @@ class ResumableLoader(Generic[Batch]):
         if not batches.forever:
             self._current = None
 
-    def _received(self, number: int, digest: tuple[int, int]) -> None:
+    def _received(self, number: int, digest: Digest) -> None:
         if self._thread is not None and self._thread != threading.get_ident():
             raise DataError(
                 "batches are taken by another thread than the one that trains: how many it has taken at a step is "
@@ -219,23 +247,30 @@ class ResumableLoader(Generic[Batch]):
 
     def _start(self) -> Iterator[Any]:
         """torch's iterator over what is left of this epoch, behind the batch that is compared."""
-        if self._plan.facts()["rows"] != len(self.dataset):
-            raise DataError(f"the data set has {len(self.dataset)} rows, and had {self._plan.facts()['rows']} before")
+        rows = self._plan.facts().get("rows")
+        if rows is not None and rows != len(self.dataset):
+            raise DataError(f"the data set has {len(self.dataset)} rows, and had {rows} when the loader was made")
         epoch, start = self._position.epoch, self._position.batch
         expected, self._expected = self._expected, None
         self._base_seed.manual_seed(derive("workers", self._seed, epoch))
-        self._wanted = self._wants(epoch, start - 1 if expected else start, verify=self._verify)
-        made = iter(self._torch)
+        self._laps += 1
+        first = start - 1 if expected else start
+        self._wanted = self._wants(epoch, first, verify=self._verify)
+        made: Iterator[Any] = iter(self._torch)
+        if isinstance(self._plan, Stream):
+            made = until_ended(made, self.num_workers)
         self._verify = False
         if expected:
-            _, found, _ = next(made)
+            _, found, _ = next(made, (None, (-1, -1, 0.0), None))
             refuse_other(expected, found, f"batch {start - 1} of epoch {epoch}")
         return made
 
     def _wants(self, epoch: int, start: int, *, verify: bool) -> Iterator[Wanted]:
-        for number, rows in enumerate(self._plan.batches(epoch, start), start):
-            yield Wanted(epoch, number, derive("batch", self._seed, epoch, number, self.rank), rows, verify)
-            verify = False
+        skipped = start if isinstance(self._plan, Stream) else 0
+        lap = self._laps
+        for number, rows in enumerate(self._plan.batches(epoch, start), start - skipped):
+            seed = derive("batch", self._seed, epoch, number, self.rank)
+            yield Wanted(epoch, number, seed, rows, verify and number == start - skipped, lap, number < start)
 
 
 class Batches(Iterator[Batch]):
@@ -261,6 +296,8 @@ class Batches(Iterator[Batch]):
                 number, digest, batch = next(self._made)
             except StopIteration:
                 self._made = None
+                if not loader.batch:
+                    raise DataError(f"epoch {loader.epoch} gave no batch: the data is empty") from None
                 loader._ended(self)
                 if not self.forever:
                     self._over = True
@@ -269,9 +306,6 @@ class Batches(Iterator[Batch]):
             loader._received(number, digest)
             made: Batch = batch
             return made
-
-    def __len__(self) -> int:
-        return len(self._loader)
 
 
 class _Feed(Sampler[Any]):
@@ -283,27 +317,3 @@ class _Feed(Sampler[Any]):
     def __iter__(self) -> Iterator[Any]:
         wanted: Iterator[Wanted] = self._loader._wanted
         return wanted
-
-
-def _as_made(made: Any) -> Any:
-    return made
-
-
-def _place() -> tuple[int, int]:
-    """This process's rank, and how many there are."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def _check(dataset: Any, options: dict[str, Any]) -> None:
-    name = type(dataset).__name__
-    if isinstance(dataset, IterableDataset):
-        raise DataError(f"{name} is a stream, whose rows can't be asked for by number")
-    for method in ("__len__", "__getitem__"):
-        if not hasattr(dataset, method):
-            raise DataError(f"{name} has no {method}: rows are asked for by their number")
-    if options.get("generator") is not None:
-        raise DataError("leave generator out: seed=... says the order")
-    if not options.get("in_order", True):
-        raise DataError("leave in_order=False out: batches in the order of chance can't come again")

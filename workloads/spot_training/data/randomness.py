@@ -10,6 +10,7 @@ import functools
 import random
 import sys
 import types
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -63,7 +64,7 @@ def generators_in(*owners: object) -> list[Handle]:
     queue = deque(owners)
     while queue and len(seen) < _MOST_VISITED:
         thing = queue.popleft()
-        if isinstance(thing, _ATOMS) or id(thing) in seen:
+        if type(thing) in weakref.ProxyTypes or isinstance(thing, _ATOMS) or id(thing) in seen:
             continue
         seen.add(id(thing))
         if handle := _handle(thing):

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from spot_training.data.digest import digest
+from spot_training.data.digest import Digest, digest
 from spot_training.data.errors import DataError
 from spot_training.data.randomness import Handle, generators_in, global_generators, seeded
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,10 @@ class Wanted:
     rows: list[Any]
     verify: bool = False
     """Make it twice, and see that it is the same: that nothing was drawn which a seed does not reach."""
+    lap: int = 0
+    """A stream is read from its start in each."""
+    skip: bool = False
+    """It is passed over: a resumed loop had it already."""
 
 
 class Source(Dataset[Any]):
@@ -34,7 +38,7 @@ class Source(Dataset[Any]):
         self._epoch: int | None = None
         self._found: list[Handle] | None = None
 
-    def __getitems__(self, wanted: Wanted) -> tuple[int, tuple[int, int], Any]:
+    def __getitems__(self, wanted: Wanted) -> tuple[int, Digest, Any]:
         """The batch, with its number and digest: a tuple, which torch's pinning of memory walks through."""
         if wanted.epoch != self._epoch and callable(set_epoch := getattr(self.dataset, "set_epoch", None)):
             set_epoch(wanted.epoch)
@@ -67,3 +71,21 @@ class Source(Dataset[Any]):
             if getattr(self.dataset, "__getitems__", None):
                 return self._collate(self.dataset.__getitems__(wanted.rows))
             return self._collate([self.dataset[row] for row in wanted.rows])
+
+
+class WorkerInit:
+    """A worker's start: `get_worker_info().dataset` is the data set that was given, as in torch's own recipes."""
+
+    def __init__(self, init: Callable[[int], object] | None) -> None:
+        self._init = init
+
+    def __call__(self, worker: int) -> None:
+        info = get_worker_info()
+        object.__setattr__(info, "dataset", info.dataset.dataset)  # type: ignore[union-attr]
+        if self._init:
+            self._init(worker)
+
+
+def as_made(made: Any) -> Any:
+    """torch collates nothing: it was made whole."""
+    return made
