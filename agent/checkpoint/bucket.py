@@ -30,6 +30,14 @@ _BATCH = 100  # deletions in one request
 MILESTONE = "milestone"  # the reason of a checkpoint that is to be kept
 
 
+class Yielded(Exception):
+    """A save goes first; what was left is done after it."""
+
+
+def _never() -> bool:
+    return False
+
+
 @dataclass(frozen=True, order=True)
 class Entry:
     """A folder that has a manifest. Sorting is by age: (step, attempt), a rolling one after its milestone copy."""
@@ -142,8 +150,9 @@ class Checkpoints:
                 raise
         return entry
 
-    def keep_milestones(self, *, timeout: float) -> list[Entry]:
-        """Copy what the line says is due: an earlier agent may have died before it could. Returns what is kept now."""
+    def keep_milestones(self, *, timeout: float, stop: Callable[[], bool] = _never) -> list[Entry]:
+        """Copy what the line says is due: an earlier agent may have died before it could. Returns what is kept now.
+        `stop` is asked before each copy: a save goes first."""
         newest = self.line.known or self.line.newest(timeout=timeout)
         kept = []
         for folder in newest.due if newest else ():
@@ -152,7 +161,9 @@ class Checkpoints:
                 continue
             try:
                 manifest = self.read(entry, timeout=timeout)
-                kept.append(self.keep_as_milestone(manifest, token=entry.token, timeout=timeout))
+                kept.append(self.keep_as_milestone(manifest, token=entry.token, timeout=timeout, stop=stop))
+            except Yielded:
+                return kept
             except (ManifestError, NotFound, Corrupt) as error:
                 # It can't be kept, and must not stand in the way of the others.
                 log.error("checkpoint_bad", folder=entry.folder, step=entry.step, error=str(error))
@@ -161,8 +172,11 @@ class Checkpoints:
             self.kept.add(folder)
         return kept
 
-    def keep_as_milestone(self, manifest: Manifest, *, token: str = "", timeout: float) -> Entry:
-        """Copy a committed checkpoint, server-side, to where no VM can overwrite or delete it."""
+    def keep_as_milestone(
+        self, manifest: Manifest, *, token: str = "", timeout: float, stop: Callable[[], bool] = _never
+    ) -> Entry:
+        """Copy a committed checkpoint, server-side, to where no VM can overwrite or delete it. Raises Yielded where
+        `stop` said so in between: the copies that are there are found again."""
         entry = Entry(manifest.step, manifest.attempt, rolling=False, token=token)
         renamed = [
             rank.model_copy(
@@ -184,6 +198,8 @@ class Checkpoints:
         ]
 
         def copy(pair: tuple[str, str]) -> None:
+            if stop():
+                raise Yielded
             self.store.copy(*pair, timeout=timeout)
 
         with ThreadPoolExecutor(8) as pool:
@@ -199,7 +215,7 @@ class Checkpoints:
         attempt: int,
         busy: Collection[str],
         timeout: float,
-        stop: Callable[[], bool] = lambda: False,
+        stop: Callable[[], bool] = _never,
     ) -> list[str]:
         """Delete rolling checkpoints that the line does not name, and what failed or older uploads left.
 
@@ -211,6 +227,8 @@ class Checkpoints:
         passed over. `stop` is asked between two deletions: a save goes first. Returns the names of what was deleted.
         """
         newest = self.line.newest(timeout=timeout)
+        if stop():
+            return []
         objects = [entry.name for entry in self.store.list(ROLLING, timeout=timeout)]
         there = _whole(objects, ROLLING, rolling=True)
         if newest is None:

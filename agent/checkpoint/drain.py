@@ -43,12 +43,13 @@ def part_size_for(size: int, connections: int) -> int:
 class Drain:
     """One snapshot on its way. `done` resolves to its parts once every byte is in the bucket and verified.
 
-    Times are `time.monotonic()` seconds; `deadline` is when it is given up for good.
+    Times are `time.monotonic()` seconds; `deadline` is when it is given up for good. `folders`: where its parts lie,
+    the last one is the checkpoint's.
     """
 
     arena: Arena
     step: int
-    folder: str
+    folders: list[str]
     size: int
     part_size: int
     deadline: float
@@ -58,15 +59,15 @@ class Drain:
     uploaded: int = 0
     begun: float = field(default_factory=time.monotonic)
     last_byte: float = 0.0
-    parts: list[Part] = field(default_factory=list)
+    parts: dict[int, Part] = field(default_factory=dict)
+    """By their offset."""
     tries: dict[int, int] = field(default_factory=dict)
     renamed: dict[int, str] = field(default_factory=dict)
     done: Future[list[Part]] = field(default_factory=Future)
 
     @property
-    def rate(self) -> float:
-        """Bytes per second so far."""
-        return self.uploaded / max(1e-6, (self.last_byte or time.monotonic()) - self.begun)
+    def folder(self) -> str:
+        return self.folders[-1]
 
 
 class Uploader:
@@ -86,15 +87,34 @@ class Uploader:
 
     def begin(self, arena: Arena, *, step: int, folder: str, size: int, deadline: float, urgent: bool) -> Drain:
         """A new drain of the first `size` bytes of `arena`; nothing is uploaded until `advance`."""
-        drain = Drain(arena, step, folder, size, part_size_for(size, self.connections), deadline, urgent)
+        drain = Drain(arena, step, [folder], size, part_size_for(size, self.connections), deadline, urgent)
         with self._ready:
-            self._urgent += urgent
             while len(self._threads) < self.connections:
                 thread = threading.Thread(target=self._work, name=f"upload-{len(self._threads)}", daemon=True)
                 self._threads.append(thread)
                 thread.start()
-        drain.done.add_done_callback(lambda _: self._ended(drain))
+        self._begin(drain)
         return drain
+
+    def _begin(self, drain: Drain) -> None:
+        with self._ready:
+            self._urgent += drain.urgent
+        drain.done.add_done_callback(lambda _: self._ended(drain))
+
+    def again(self, drain: Drain, *, deadline: float, urgent: bool) -> None:
+        """Go on with a drain that has ended, as far as it has not come: what is in the bucket stays as it is."""
+        with self._ready:
+            self._tasks = [task for task in self._tasks if task[2] is not drain]
+            heapq.heapify(self._tasks)
+            drain.deadline, drain.urgent = deadline, urgent
+            drain.done = Future()
+            drain.tries.clear()
+            self._begin(drain)
+            for offset in range(0, drain.queued, drain.part_size):
+                if offset not in drain.parts:
+                    self._put(drain, offset, min(drain.part_size, drain.size - offset))
+            self._queue(drain)
+            self._see_whole(drain)
 
     def advance(self, drain: Drain, watermark: int) -> None:
         """Bytes below `watermark` are final: an urgent drain begins with them, any other once all of them are."""
@@ -131,10 +151,12 @@ class Uploader:
             end = min(drain.queued + drain.part_size, drain.size)
             if end > final:
                 break
-            task = (not drain.urgent, next(self._sequence), drain, drain.queued, end - drain.queued)
-            heapq.heappush(self._tasks, task)
+            self._put(drain, drain.queued, end - drain.queued)
             drain.queued = end
         self._ready.notify_all()
+
+    def _put(self, drain: Drain, offset: int, size: int) -> None:
+        heapq.heappush(self._tasks, (not drain.urgent, next(self._sequence), drain, offset, size))
 
     def _ended(self, drain: Drain) -> None:
         with self._ready:
@@ -176,11 +198,14 @@ class Uploader:
             self._fail(drain, error)
             return
         with self._ready:
-            drain.parts.append(Part(name=name, offset=offset, size=size, crc32c=stored.crc32c))
-            drain.uploaded += size
-            if drain.uploaded == drain.size and not drain.done.done():
-                drain.last_byte = time.monotonic()
-                drain.done.set_result(sorted(drain.parts, key=lambda part: part.offset))
+            drain.uploaded += 0 if offset in drain.parts else size  # an earlier try of it may have ended late
+            drain.parts[offset] = Part(name=name, offset=offset, size=size, crc32c=stored.crc32c)
+            self._see_whole(drain)
+
+    def _see_whole(self, drain: Drain) -> None:
+        if drain.uploaded == drain.size and not drain.done.done():
+            drain.last_byte = drain.last_byte or time.monotonic()
+            drain.done.set_result([drain.parts[offset] for offset in sorted(drain.parts)])
 
     def _again(self, drain: Drain, offset: int, size: int, error: StoreError) -> None:
         """Nothing is final before the drain's deadline: a front of the bucket's gives a passing 403 or 400 too."""
@@ -189,13 +214,14 @@ class Uploader:
         tries = drain.tries[offset] = drain.tries.get(offset, 0) + 1
         pause = 0.0  # the store has backed off inside its own timeout
         if not isinstance(error, Unavailable):
-            pause = min(_LONGEST_PAUSE_S, _PAUSE_S * 2**tries) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+            pause = min(_LONGEST_PAUSE_S, _PAUSE_S * 2 ** min(tries, 10)) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
         if time.monotonic() + pause >= drain.deadline:
             self._fail(drain, error)
             return
         time.sleep(pause)
         with self._ready:
-            heapq.heappush(self._tasks, (not drain.urgent, next(self._sequence), drain, offset, size))
+            self._put(drain, offset, size)
+            self._ready.notify_all()
 
     def _fail(self, drain: Drain, error: Exception) -> None:
         with self._ready:

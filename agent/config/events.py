@@ -126,7 +126,10 @@ EVENTS: dict[str, EventDoc] = {
         "step attempt bytes copy_s durable_s reason",
     ),
     "save_declined": _doc("the trainer could not save just then; the next save is due as usual", "step reason why"),
-    "save_failed": _doc("a save did not get into the bucket", "step reason error"),
+    "save_failed": _doc(
+        "a save did not get into the bucket; again_s: it is tried again after so many seconds, none: it is given up",
+        "step reason error again_s",
+    ),
     "folder_not_saved": _doc("a program's checkpoint folder could not be read", "folder error"),
     "folder_not_still": _doc("a program went on writing its checkpoint folder: not saved", "folder waited_s"),
     "milestone_taken": _doc("a milestone's name is taken by other content: it is not kept", "folder error"),

@@ -226,7 +226,7 @@ class Daemon:
         )  # fmt: skip
         if decision.pass_over:
             log.error("checkpoint_passed_over", folder=decision.pass_over, why=decision.why)
-            self.host.saver.share(0, [])
+            await self.host.saver.share(0, [])
         if decision.restart:
             return decision.pause_s
         last = "\n  ".join(attempt.process.last_lines())

@@ -22,7 +22,7 @@ class Wait:
     under: str = ""
 
 
-_CALL = "agent.checkpoint.saver:_CALL_TIMEOUT_S"
+_CALL = "agent.checkpoint.commit:_CALL_TIMEOUT_S"
 _DRAIN = "agent.checkpoint.saver:_DRAIN_LIMIT_S"
 _FETCH = "agent.trainer.launch:_FETCH_TIMEOUT_S"
 _FINISH, _HANG, _START, _RESTORE = (
@@ -53,7 +53,8 @@ WAITS = (
     # The bucket
     Wait("one call", 30.0, _CALL, _DRAIN),
     Wait("one try of one part", 60.0, "agent.checkpoint.drain:_ATTEMPT_TIMEOUT_S", _DRAIN),
-    Wait("a milestone is copied", 600.0, "agent.checkpoint.saver:_COPY_TIMEOUT_S", _DRAIN),
+    Wait("a milestone is copied", 600.0, "agent.checkpoint.housekeeping:_COPY_TIMEOUT_S", _DRAIN),
+    Wait("a call of retention", 30.0, "agent.checkpoint.housekeeping:_CALL_TIMEOUT_S", _DRAIN),
     Wait("a save is on its way", 1800.0, _DRAIN, _FINISH),
     Wait("the trainer waits for room for a save", 1800.0, "spot_training.stager:_ROOM_TIMEOUT_S", _FINISH),
     Wait("a call of the trainer's room", 30.0, "agent.trainer.launch:_CALL_TIMEOUT_S", _FETCH),

@@ -22,6 +22,7 @@ import structlog
 from spot_training.protocol.arena import Arena, ArenaError
 from spot_training.protocol.messages import SaveAnswer, SaveReason, Staged
 
+from agent.checkpoint.slots import let_go
 from agent.store import StoreError
 from agent.trainer.host import Host
 from agent.trainer.process import Trainer
@@ -213,7 +214,7 @@ class FolderLink:
             if await asyncio.to_thread(scan_folder, self.folder) != files:
                 raise FolderError("it changed while it was copied; the next save tries again")
         except BaseException:
-            arena.close()
+            let_go([arena])
             raise
         saver = self._saver
         step = max(saver.staged_step, saver.committed_step) + 1

@@ -30,7 +30,7 @@ async def claim(host: Host) -> int:
     facts = {"vm": ledger.vm, "claimed": utc_now()}
     attempt = await asyncio.to_thread(saver.claim, facts=facts, timeout=_CALL_TIMEOUT_S)
     if saver.forked:
-        saver.share(0, [])
+        await saver.share(0, [])
     return attempt
 
 
@@ -49,7 +49,7 @@ async def learn_line(saver: Saver, attempt: int) -> None:
 
 async def fetch_state(saver: Saver, resume: Resume, *, passed_over: Collection[str] = ()) -> Staged | None:
     """What the trainer will restore: the newest snapshot in memory, else the newest checkpoint in the bucket."""
-    snapshot = saver.newest_in_memory()
+    snapshot = saver.slots.newest()
     if snapshot and snapshot[1].step >= saver.committed_step:
         resume.source = resume.folder = "memory"
         staged = snapshot[1]
@@ -57,7 +57,7 @@ async def fetch_state(saver: Saver, resume: Resume, *, passed_over: Collection[s
         if last and last.step == staged.step:
             resume.saved_utc = (datetime.now(UTC) - timedelta(seconds=time.monotonic() - last.staged_at)).isoformat()
     else:
-        saver.share(0, [])  # what arenas hold is of no use any more, and what is fetched needs their memory
+        await saver.share(0, [])  # what arenas hold is of no use any more, and what is fetched needs their memory
         fetched = await asyncio.to_thread(
             fetch_newest, saver.checkpoints, timeout=_FETCH_TIMEOUT_S, passed_over=passed_over
         )

@@ -126,7 +126,7 @@ class SocketLink:
 
     async def _on_arenas(self, message: Arenas, fds: list[int]) -> None:
         arenas = [await asyncio.to_thread(Arena.adopt, fd) for fd in fds]
-        self._saver.share(message.keep, arenas)
+        self._saver.share(message.keep, arenas)  # what goes goes beside: the trainer holds its memory anyway
         for index, values in enumerate(message.staged):
             if values:  # the agent was restarted: what the last one had not committed is committed now
                 await self._saver.staged(Staged(**(values | {"arena": message.keep + index})))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from agent.checkpoint.saver import Commit
+from agent.checkpoint.commit import Commit
 from agent.config import Cadence
 
 _MTBF_S = 8 * 3600.0  # of losses that nobody announced; those with a notice are saved when it comes

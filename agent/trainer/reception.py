@@ -73,7 +73,7 @@ async def _serve(attempt: Attempt, hello: Hello, connection: AsyncConnection) ->
     else:
         staged = await attempt.fetched()
         checkpoint = attempt.host.run.checkpoint
-        snapshot = saver.newest_in_memory() if staged else None
+        snapshot = saver.slots.newest() if staged else None
         fds = [slot.arena.fd for slot in saver.slots]
         welcome = Welcome(
             attempt=attempt.number,

@@ -174,6 +174,16 @@ def test_a_milestone_that_was_copied_half_is_copied_whole_the_next_time(bucket: 
     bucket.assert_whole()
 
 
+def test_a_window_that_opens_while_a_milestone_is_copied_has_the_network_and_the_rest_comes_after_it(
+    bucket: Bucket,
+) -> None:
+    bucket.commit(4, reason="milestone")
+    copies = iter([False])
+    assert bucket.checkpoints.keep_milestones(timeout=T, stop=lambda: next(copies, True)) == []
+    assert len(bucket.store.names(MILESTONES)) == 1, "one part of two, and no manifest"
+    assert [entry.step for entry in bucket.checkpoints.keep_milestones(timeout=T)] == [4]
+
+
 def test_a_milestone_that_is_damaged_does_not_stand_in_the_way_of_the_others(bucket: Bucket) -> None:
     bucket.commit(2, reason="milestone")
     taken = f"{MILESTONES}{folder_name(2, 1)}/rank-00000-part-00000{MILESTONE_PART}"

@@ -230,7 +230,7 @@ def launch(store: Watched, prepare: Callable[[Toy], Any] | None = None) -> tuple
             assert staged
             assert (staged.step, staged.state) == (resume.step, {"step": resume.step})
             assert (toy.saver.attempt, toy.saver.staged_step) == (2, resume.step)
-            assert toy.saver.newest_in_memory() == (staged.arena, staged)
+            assert toy.saver.slots.newest() == (staged.arena, staged)
             restored = bytes(toy.saver.slots[staged.arena].arena.view)
             await toy.saver.settle(timeout=PATIENCE_S)
             return resume, restored, said

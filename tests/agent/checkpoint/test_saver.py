@@ -6,12 +6,13 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from spot_training.protocol.arena import Arena
-from spot_training.protocol.messages import ProtocolError, Staged
+from spot_training.protocol.messages import ProtocolError, SaveReason, Staged
 from structlog.testing import capture_logs
 
 from agent.checkpoint.bucket import Checkpoints
@@ -147,7 +148,7 @@ def test_a_trainer_that_starts_again_from_memory_loses_no_line_and_repeats_none(
             toy.log(8, 11)  # trained on, and crashed
             await gate.wait()
             await toy.saver.give_up_unstaged("the trainer ended")
-            snapshot = toy.saver.newest_in_memory()
+            snapshot = toy.saver.slots.newest()
             assert snapshot
             assert (snapshot[0], snapshot[1].step) == (1, 8)
             second = claim(store, "us")
@@ -192,7 +193,7 @@ def test_a_superseded_saver_commits_nothing_and_says_why(store: Watched) -> None
 def test_an_outage_between_the_last_byte_and_the_manifest_is_ridden_out(
     store: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.checkpoint.saver._CALL_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("agent.checkpoint.commit._CALL_TIMEOUT_S", 0.05)
     tries: dict[str, int] = {}
 
     def outage(operation: str, name: str) -> None:
@@ -255,7 +256,7 @@ def test_a_snapshot_that_was_lost_on_its_way_is_sent_again_when_a_trainer_starts
             store.before = lambda operation, name: None
             toy.saver.urge(None)
             assert toy.saver.committed_step == 0
-            snapshot = toy.saver.newest_in_memory()
+            snapshot = toy.saver.slots.newest()
             assert snapshot
             toy.saver.begin_attempt(claim(store, "us"), 4)
             await toy.saver.drain_again(snapshot[1])
@@ -351,12 +352,12 @@ def test_a_trainer_killed_while_it_stages_leaves_the_snapshot_before_it(store: W
             assert toy.saver.slots[0].busy
             await toy.saver.give_up_unstaged("the trainer ended while it was staging")
             assert not toy.saver.slots[0].busy
-            snapshot = toy.saver.newest_in_memory()
+            snapshot = toy.saver.slots.newest()
             assert snapshot
             assert (snapshot[0], snapshot[1].step) == (1, 8)
             toy.saver.staging(1, 12, 0)
             await toy.saver.give_up_unstaged("and again")
-            assert toy.saver.newest_in_memory() is None, "neither arena is what it was"
+            assert toy.saver.slots.newest() is None, "neither arena is what it was"
 
     play(scenario)
     assert newest(store) == (8, 1)
@@ -395,7 +396,7 @@ def test_a_fetched_checkpoint_takes_the_place_of_arenas_that_hold_nothing(store:
             toy.saver.hold(fetched, toy.staged(4))
             assert [slot.arena for slot in toy.saver.slots] == [fetched]
             assert arena_files() == before + 2, "its descriptor and its map's"
-            assert toy.saver.newest_in_memory() == (0, toy.staged(4))
+            assert toy.saver.slots.newest() == (0, toy.staged(4))
 
     play(scenario)
 
@@ -408,12 +409,13 @@ def test_in_a_window_nothing_is_copied_or_deleted(store: Watched) -> None:
             await toy.save(8, 1, "milestone")
             assert not {operation for operation, _ in store.operations} & {"copy", "delete"}
             toy.saver.urge(None)
+            await toy.saver.settle(timeout=PATIENCE_S)
+            assert {operation for operation, _ in store.operations} >= {"copy", "delete"}, "after it, what was left"
             await toy.save(12)
-            assert {operation for operation, _ in store.operations} >= {"copy", "delete"}
 
     play(scenario)
     kept = [(entry.step, entry.rolling) for entry in Checkpoints(store, RUN).entries(timeout=5)]
-    assert kept == [(12, True), (8, True), (8, False)], "the line lets go of it with the next commit"
+    assert kept == [(12, True), (8, False)], "the line lets go of it with the next commit"
 
 
 def test_housekeeping_that_fails_is_said_and_nothing_else(store: Watched) -> None:
@@ -437,9 +439,9 @@ def test_waiting_for_a_commit_ends_at_its_timeout(store: Watched) -> None:
     async def scenario() -> None:
         async with saving(store) as toy:
             assert not await toy.saver.wait_committed(step=1, timeout=0.0)
-            assert not await toy.saver.wait_staged(past=0, timeout=0.0)
             await toy.stage(4)
-            assert await toy.saver.wait_staged(past=0, timeout=PATIENCE_S)
+            assert not await toy.saver.wait_committed(step=4, timeout=0.0)
+            assert await toy.saver.wait_committed(step=4, timeout=PATIENCE_S)
 
     play(scenario)
 
@@ -547,3 +549,144 @@ def test_a_403_on_the_manifest_or_the_line_is_tried_again(store: Watched, error:
     play(scenario)
     assert struck == {"manifest.json", "line"}
     assert newest(store) == (4, 1)
+
+
+def failures_of(logs: Sequence[Mapping[str, Any]]) -> list[float | None]:
+    return [entry["again_s"] for entry in logs if entry["event"] == "save_failed"]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110 - threads, and what is told, set no event
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A save has failed after 0.15 s, and is tried again twice."""
+    monkeypatch.setattr("agent.checkpoint.saver._DRAIN_LIMIT_S", 0.15)
+    monkeypatch.setattr("agent.checkpoint.saver._AGAIN_S", (0.01, 0.02))
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("what", ["part-00001.bin", "manifest.json", "line/", "metrics/"])
+def test_a_failed_save_is_tried_again_by_itself_from_where_it_was_and_that_is_told(store: Watched, what: str) -> None:
+    sent: list[str] = []
+
+    async def scenario() -> None:
+        async with saving(store, attempt=1) as toy:
+            toy.log(0, 4)
+            with capture_logs() as logs:
+
+                def away(operation: str, name: str) -> None:
+                    sent.append(name)
+                    if what in name and not failures_of(logs):
+                        raise Forbidden("not now")
+
+                store.before = away
+                await toy.save(4, reason="milestone")
+                assert failures_of(logs) == [0.01]
+            assert toy.saver.committed_step == 4
+
+    play(scenario)
+    assert sent.count("rolling/000000000004-00001/part-00000.bin") == 1, "it is there, and stays as it is"
+    assert newest(store) == (4, 1)
+    assert RunRecords(store).metrics() == [line(step) for step in range(4)]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_save_that_fails_each_time_is_given_up_and_the_trainer_hears_of_it_once(store: Watched) -> None:
+    heard: list[int] = []
+
+    async def on_failure(index: int, staged: Staged, error: Exception) -> None:
+        heard.append(staged.step)
+
+    def away(operation: str, name: str) -> None:
+        if operation == "create":
+            raise Forbidden("never")
+
+    async def scenario() -> None:
+        async with saving(store, attempt=1) as toy:
+            toy.saver.on_failure = on_failure
+            store.before = away
+            with capture_logs() as logs:
+                await toy.save(4)
+            assert failures_of(logs) == [0.01, 0.02, None]
+            assert not toy.saver.slots[0].busy
+
+    play(scenario)
+    assert heard == [4]
+
+
+@pytest.mark.parametrize("reason", ["cadence", "milestone"])
+def test_an_older_snapshot_makes_way_for_a_newer_one_but_a_milestone_is_kept_all_the_same(
+    store: Watched, monkeypatch: pytest.MonkeyPatch, reason: SaveReason
+) -> None:
+    monkeypatch.setattr("agent.checkpoint.saver._DRAIN_LIMIT_S", 0.15)
+    monkeypatch.setattr("agent.checkpoint.saver._AGAIN_S", (0.3,))
+
+    async def scenario() -> None:
+        async with saving(store, attempt=1, keep=5) as toy:
+            with capture_logs() as logs:
+
+                def away(operation: str, name: str) -> None:
+                    if "000000000004" in name and not failures_of(logs):
+                        raise Forbidden("not now")
+
+                store.before = away
+                await toy.stage(4, 0, reason)
+                await until(lambda: bool(failures_of(logs)))
+                await toy.save(8, 1)
+                assert failures_of(logs) == ([0.3] if reason == "milestone" else [0.3, None])
+
+    play(scenario)
+    steps = {entry.step for entry in Checkpoints(store, RUN).entries(timeout=5) if entry.rolling}
+    assert steps == ({4, 8} if reason == "milestone" else {8})
+
+
+def test_in_a_window_a_failed_save_does_not_wait_for_its_next_try(
+    store: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.checkpoint.saver._DRAIN_LIMIT_S", 0.15)
+    monkeypatch.setattr("agent.checkpoint.saver._AGAIN_S", (300.0,))
+
+    async def scenario() -> None:
+        async with saving(store, attempt=1) as toy:
+            with capture_logs() as logs:
+
+                def away(operation: str, name: str) -> None:
+                    if not failures_of(logs):
+                        raise Forbidden("not now")
+
+                store.before = away
+                await toy.stage(4)
+                await until(lambda: bool(failures_of(logs)))
+                toy.saver.urge(time.monotonic() + PATIENCE_S)
+                assert await toy.saver.wait_committed(step=4, timeout=PATIENCE_S)
+
+    play(scenario)
+
+
+def test_arenas_that_are_out_of_use_are_unmapped_beside_the_loop(
+    store: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+    close = Arena.close
+
+    def watched(arena: Arena) -> None:
+        threads.append(threading.current_thread())
+        close(arena)
+
+    async def scenario() -> None:
+        async with saving(store, attempt=1) as toy:
+            monkeypatch.setattr(Arena, "close", watched)
+            await toy.save(4)
+            await toy.saver.share(1, [Arena.create(SIZE)])  # the trainer's state has grown
+            await toy.stage(8)
+            toy.saver.share(0, [])  # while it drains
+            await toy.saver.settle(timeout=PATIENCE_S)
+            await toy.saver.share(0, [])
+            await until(lambda: len(threads) == 3)
+
+    play(scenario)
+    assert threading.main_thread() not in threads

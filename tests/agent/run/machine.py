@@ -15,8 +15,9 @@ import pytest
 from spot_training.protocol.messages import SaveAnswer
 
 from agent.checkpoint.bucket import Checkpoints
+from agent.checkpoint.commit import Commit
 from agent.checkpoint.drain import Uploader
-from agent.checkpoint.saver import Commit, Saver
+from agent.checkpoint.saver import Saver
 from agent.config import load_run
 from agent.notices import Notice, Notices
 from agent.run.daemon import Daemon

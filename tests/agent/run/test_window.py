@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 from structlog.testing import capture_logs
 
-from agent.checkpoint.saver import Commit
+from agent.checkpoint.commit import Commit
 from agent.config.causes import Cause
 from agent.notices import Notice
 from agent.run import daemon
