@@ -32,5 +32,5 @@ async def answer_drill(
             host.saver.urge(None)
     attempt.count_loss(incident, until=host.clock())
     await host.ledger.write(incident)
-    error = "" if safe else "the save did not make the deadline: see the journal"
+    error = incident.not_staged or ("" if safe else "the save did not get into the bucket in time: see the journal")
     await connection.send(DrillReport(incident.phases_s, error))

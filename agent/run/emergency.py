@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from agent.checkpoint.commit import Commit
 from agent.run.window import Window
 from agent.telemetry.ledger import Incident
 from agent.trainer.attempt import Attempt
@@ -53,7 +54,8 @@ async def use_window(
         window.cause = "preempted"  # the power button was faster than the metadata server
     incident.kind = window.cause
     if attempt:
-        attempt.count_loss(incident, until=incident.at + incident.phases_s.get("trainer_gone", 0.0))
+        gone = incident.phases_s.get("trainer_gone")
+        attempt.count_loss(incident, until=host.clock() if gone is None else incident.at + gone)
     log.warning(
         "window_used",
         kind=incident.kind,
@@ -73,9 +75,9 @@ async def stop_trainer(host: Host, window: Window, incident: Incident, attempt: 
     if attempt.process.running and not attempt.complete:
         left = window.remaining()
         grace = min(host.run.supervision.stop_grace, left)
-        if not await attempt.stop(grace=grace, patience=min(_KILL_WAIT_S, max(_KILL_RESERVE_S, left - grace))):
-            return
-    incident.mark("trainer_gone")
+        await attempt.stop(grace=grace, patience=min(_KILL_WAIT_S, max(_KILL_RESERVE_S, left - grace)))
+    if not attempt.process.running:
+        incident.mark("trainer_gone", max(incident.at, attempt.process.ended.result().at))
 
 
 async def save_before_deadline(
@@ -90,37 +92,46 @@ async def save_before_deadline(
     if attempt.has_news() and not attempt.ready.is_set():  # it trains, and has not found this agent yet
         with contextlib.suppress(TimeoutError):
             await window.within(attempt.connected.wait(), spare_s=_STOP_RESERVE_S)
-    answer = "none"
+    answer, wanted, before = "none", None, host.saver.last_commit if prefix else None
     if attempt.ready.is_set():
         with contextlib.suppress(TimeoutError):
             asking = attempt.save("emergency", deadline=window.deadline, timeout=window.remaining(), hold=last)
             answer = await window.within(asking)
         if answer == "staged":
             incident.mark(f"{prefix}staged")
-        elif answer == "none" and attempt.process.running:
-            log.error(
-                "not_staged",
-                step=attempt.progress.step,
-                why="the trainer gave no answer in time; the newest staged snapshot counts",
-            )
+            wanted = host.saver.staged_step
+    if answer == "none" and attempt.has_news():
+        incident.not_staged = attempt.why_none()
+        why = f"{incident.not_staged}; the newest staged snapshot counts"
+        log.error("not_staged", step=attempt.progress.step, why=why)
     if last and (answer != "none" or not attempt.has_news()):
         await stop_trainer(host, window, incident, attempt)
-    return await _commit_staged(host, window, incident, prefix=prefix)
+    return await _commit_staged(host, window, incident, wanted=wanted, before=before, prefix=prefix)
 
 
-async def _commit_staged(host: Host, window: Window, incident: Incident, *, prefix: str = "") -> bool:
+async def _commit_staged(
+    host: Host,
+    window: Window,
+    incident: Incident,
+    *,
+    wanted: int | None = None,
+    before: Commit | None = None,
+    prefix: str = "",
+) -> bool:
     saver = host.saver
     saver.urge(window.deadline)
+    wanted = saver.staged_step if wanted is None else wanted  # a save that fails takes it back
     safe = False
     with contextlib.suppress(TimeoutError):
-        safe = await window.within(saver.wait_committed(step=saver.staged_step, timeout=window.remaining()))
+        safe = await window.within(saver.wait_committed(step=wanted, timeout=window.remaining()))
     commit = saver.last_commit
     if safe and commit and commit.committed_at > incident.at:
         incident.mark(f"{prefix}last_byte", commit.last_byte_at)
         incident.mark(f"{prefix}committed", commit.committed_at)
-        incident.bytes_uploaded += commit.size
+        if commit is not before:  # the one that the first save made is counted
+            incident.bytes_uploaded += commit.size
     elif not safe:
         left = window.remaining()
         why = "the deadline passed" if not left else "it failed for good: see save_failed"
-        log.error("not_committed", step=saver.staged_step, committed=saver.committed_step, why=why)
+        log.error("not_committed", step=wanted, committed=saver.committed_step, why=why)
     return safe

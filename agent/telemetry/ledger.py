@@ -43,7 +43,7 @@ class Incident:
     to seconds since `at`. `step_reached`: updates done when it began to end; `step_committed`: updates safe in the
     bucket (their difference is what will be trained again). `seconds_lost`: the work since that state, in seconds of
     training. Each of the three is None where nobody knows it; steps are also where the trainer does not count any.
-    `claimant`: the boot of the VM.
+    `claimant`: the boot of the VM. `not_staged`: why its trainer did not hand its state over, where it was asked to.
     """
 
     run_id: str
@@ -58,6 +58,7 @@ class Incident:
     step_reached: int | None = None
     step_committed: int | None = None
     seconds_lost: float | None = None
+    not_staged: str = ""
     claimant: str = ""
     bytes_uploaded: int = 0
     phases_s: dict[str, float] = field(default_factory=dict)

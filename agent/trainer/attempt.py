@@ -320,6 +320,12 @@ class Attempt:
             return "none"
         return await self.link.save(reason, deadline=deadline, timeout=timeout, hold=hold)
 
+    def why_none(self) -> str:
+        """Why it gave no snapshot when it was asked for one."""
+        if self.link:
+            return self.link.why_none
+        return "the trainer had no connection to this agent, and made none in time"
+
     async def save_now(self) -> None:
         """A periodic save, or one that somebody asks for."""
         if await self.save("cadence", deadline=None, timeout=_PERIODIC_TIMEOUT_S) != "staged":

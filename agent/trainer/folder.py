@@ -169,6 +169,7 @@ class FolderLink:
         self._saver = host.saver
         self._process = process
         self._on_saved = on_saved
+        self.why_none = ""
         self.folder = _folder_of(host)
         self._signal = signal.Signals[host.run.workload.notice_signal]
         self._last: list[FolderEntry] | None = None  # what the newest snapshot holds
@@ -185,11 +186,14 @@ class FolderLink:
     ) -> SaveAnswer:
         """Tell the program (only when it is to stop), wait until its folder stands still, copy and commit it."""
         async with self._saving:
+            self.why_none = f"nothing of {self.folder} was saved in {timeout:.1f} s"
             try:
                 return await asyncio.wait_for(self._save(reason, patience=timeout / 2 if hold else 0.0), timeout)
             except TimeoutError:
+                self.why_none = f"{self.folder} did not stand still within {timeout:.1f} s"
                 log.error("folder_not_still", folder=str(self.folder), waited_s=round(timeout, 1))
             except (FolderError, ArenaError, OSError) as error:
+                self.why_none = f"{self.folder} could not be saved: {error}"
                 log.error("folder_not_saved", folder=str(self.folder), error=str(error))
             return "none"
 

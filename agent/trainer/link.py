@@ -37,6 +37,8 @@ from agent.checkpoint.saver import Saver
 
 log = structlog.get_logger()
 
+_GONE = "the trainer's connection ended before it answered"
+
 
 class TrainerEvents(Protocol):
     """What a link tells the agent."""
@@ -60,6 +62,9 @@ class Link(Protocol):
     async def committed(self, index: int, step: int) -> None: ...
     async def abandoned(self, index: int, step: int, why: str) -> None: ...
 
+    why_none: str
+    """Why the last request that came to "none" did."""
+
 
 class SocketLink:
     """A trainer on the other end of the unix socket."""
@@ -68,6 +73,7 @@ class SocketLink:
         self._connection = connection
         self._saver = saver
         self._events = events
+        self.why_none = ""
         self._asked: dict[SaveReason, deque[asyncio.Future[SaveAnswer]]] = defaultdict(deque)
         self._handlers: dict[type[Any], Callable[[Any, list[int]], Awaitable[None]]] = {
             Arenas: self._on_arenas,
@@ -96,6 +102,7 @@ class SocketLink:
         finally:
             for reason in self._asked:
                 while self._asked[reason]:
+                    self.why_none = _GONE
                     self._settle(reason, "none")
 
     async def save(
@@ -105,8 +112,12 @@ class SocketLink:
         self._asked[reason].append(answer)
         try:
             await self._connection.send(Save(reason, deadline, hold))
+            self.why_none = f"the trainer gave no answer in {timeout:.1f} s"
             return await asyncio.wait_for(answer, timeout)
-        except (Closed, TimeoutError):
+        except TimeoutError:
+            return "none"
+        except Closed:
+            self.why_none = _GONE
             return "none"
 
     async def committed(self, index: int, step: int) -> None:
@@ -152,6 +163,7 @@ class SocketLink:
         if message.staged and message.reason == "final":
             self._events.on_final(message.step)
         if not message.staged:
+            self.why_none = f"the trainer declined: {message.why}"
             log.warning("save_declined", step=message.step, reason=message.reason, why=message.why)
         self._settle(message.reason, "unchanged" if message.staged else "none")
 

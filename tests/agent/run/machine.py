@@ -55,6 +55,11 @@ class Machine:
     waits: list[tuple[float, float]] = field(default_factory=list)
     """When a wait began, and how long it might have taken."""
     asked: list[dict[str, Any]] = field(default_factory=list)
+    answers: list[SaveAnswer] = field(default_factory=list)
+    """What it says to the requests to come, before it stages again."""
+    fails: bool = False
+    """What is staged fails after `durable_s`."""
+    why_none: str = "the trainer declined: busy"
     running: bool = True
     pid: int = 4711
     ended: asyncio.Future[Exit] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
@@ -87,6 +92,8 @@ class Machine:
             await asyncio.wait_for(asyncio.sleep(self.copy_s), timeout)
         except TimeoutError:
             return "none"
+        if self.answers:
+            return self.answers.pop(0)
         self.stage(self.attempt.progress.step or 0)
         return "staged"
 
@@ -97,6 +104,10 @@ class Machine:
     async def _commit(self, step: int, staged_at: float) -> None:
         await asyncio.sleep(self.durable_s)
         saver, now = self.saver, self.saver_clock()
+        if self.fails:
+            saver.staged_step = saver.committed_step
+            await saver._notify()
+            return
         saver.committed_step = step
         saver.last_commit = Commit(step, "emergency", 100, staged_at, now, now, self.copy_s)
         self.note(f"committed {step}")

@@ -295,3 +295,57 @@ def test_systemd_is_asked_to_wait_for_a_window_that_is_longer_than_a_spot_vms(
             assert stopping["extend_timeout_usec"] > (81 + RECORD_S) * 1e6
 
     play(scenario())
+
+
+def test_why_a_trainer_did_not_hand_its_state_over_is_in_the_record_in_its_own_words(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with machine(tmp_path, answers=["none"]) as playing:
+            playing.why_none = "the trainer declined: behind its update"
+            await give_notice(playing)
+            assert record(playing)["not_staged"] == "the trainer declined: behind its update"
+
+    play(scenario())
+
+
+def test_a_trainer_that_did_not_come_back_is_told_so(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with machine(tmp_path) as playing:
+            playing.attempt.on_gone(cast(Any, playing))
+            with capture_logs() as said:
+                await give_notice(playing)
+            (told,) = [event["why"] for event in said if event["event"] == "not_staged"]
+            assert "had no connection to this agent, and made none in time" in told
+            assert record(playing)["not_staged"] in told
+
+    play(scenario())
+
+
+def test_a_checkpoint_that_both_saves_of_a_window_rest_on_is_counted_once(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with machine(tmp_path, warning_s=120.0) as playing:
+            asyncio.get_running_loop().call_later(100.0, lambda: playing.answers.append("unchanged"))
+            await give_notice(playing)
+            assert record(playing)["bytes_uploaded"] == 100
+
+    play(scenario())
+
+
+def test_a_save_that_fails_after_it_was_staged_is_never_told_as_safe(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with machine(tmp_path, fails=True, durable_s=0.2, die_s=1.0) as playing:
+            with capture_logs() as said:
+                await give_notice(playing)
+            (told,) = [event for event in said if event["event"] == "not_committed"]
+            assert (told["step"], told["committed"]) == (7, 4)
+            assert record(playing)["steps_lost"] == 3
+
+    play(scenario())
+
+
+def test_work_lost_by_a_trainer_that_does_not_die_is_counted_to_the_end_not_to_the_notice(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with machine(tmp_path, die_s=NEVER, durable_s=NEVER) as playing:
+            await give_notice(playing)
+            assert record(playing)["seconds_lost"] >= 20.0
+
+    play(scenario())
