@@ -145,6 +145,7 @@ def test_gradients_that_are_dropped_at_the_top_are_no_fault(session: Session, se
         lambda weight: weight.data.clamp_(-0.01, 0.01),
         lambda weight: weight.detach().mul_(0.5),
         lambda weight: weight.data.copy_(torch.zeros_like(weight)),
+        lambda weight: weight.data.copy_(weight.data.flip(0)),
     ],
 )
 def test_a_parameter_changed_before_the_update_is_told_at_the_first_step(
@@ -169,7 +170,9 @@ def test_inside_update_anything_may_change_a_parameter(session: Session) -> None
     assert session.step == 3
 
 
-@pytest.mark.parametrize("draw", [lambda: torch.randn(1), random.random, np.random.rand])
+@pytest.mark.parametrize(
+    "draw", [lambda: torch.randn(1), lambda: torch.randn(1, 4), lambda: torch.rand(700), random.random, np.random.rand]
+)
 def test_random_numbers_between_track_and_the_first_step_are_told(session: Session, draw: Callable[[], object]) -> None:
     model, optimizer = a_model()
     session.track(model=model, optimizer=optimizer)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 SMALL_BYTES = 256 << 10
+_CHUNK = 1 << 20  # elements summed up at once: bounds what is needed beside the tensor
 THOROUGH = 3  # boundaries that are looked at by content; later ones with growing distance
 
 
@@ -56,13 +57,21 @@ class Copies:
 
 
 def fingerprint(tensor: Tensor) -> int:
-    """A sum over the bits, which changes with the content. One pass over memory. Versions do not tell all: fused and
-    native kernels and `.data` leave them as they were."""
+    """A number over the bits and their places, which changes with the content. One pass over memory. Versions do not
+    tell all: fused and native kernels and `.data` leave them as they were."""
     flat = tensor.detach().reshape(-1)
-    for size, kind in ((8, torch.int64), (4, torch.int32), (2, torch.int16), (1, torch.uint8)):
-        if flat.element_size() == size:
-            return int(flat.view(kind).sum(dtype=torch.int64).item())
-    return int(torch.view_as_real(flat).reshape(-1).view(torch.int64).sum().item())
+    if flat.is_complex():
+        flat = torch.view_as_real(flat).reshape(-1)
+    raw = flat.view(torch.uint8)
+    even = raw.numel() // 8 * 8 if raw.storage_offset() % 8 == 0 else 0
+    words = [raw[:even].view(torch.int64)] if even else []  # eight bytes at once, and what is left
+    words.append(raw[even:])
+    weights = torch.arange(1, min(raw.numel(), _CHUNK) + 1, device=flat.device)
+    total = 0
+    for chunk in (chunk for part in words for chunk in part.split(_CHUNK)):
+        weighed = int((chunk * weights[: chunk.numel()]).sum().item())
+        total = (total * 1_000_003 + weighed) & ((1 << 64) - 1)
+    return total
 
 
 def is_thorough(count: int) -> bool:

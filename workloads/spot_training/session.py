@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from spot_training.beats import Beats
 from spot_training.checks import Checks
 from spot_training.copies import is_thorough
+from spot_training.data import limits_of
 from spot_training.ends import AtExit, ended_well
 from spot_training.guard import Guard
 from spot_training.link import Link, SessionError
@@ -181,6 +182,9 @@ class Session:
             self._probe = Probe.from_environment()
         if self._probe:
             self._probe.watch(things)
+        for name, thing in things.items():
+            for limit in limits_of(thing):
+                log.warning("%s: %s", name, limit)
         self._checks.after_track()
         self._beats.enter("training")
         return self.step
@@ -296,7 +300,7 @@ class Session:
         self._tell_long_tail()
         self._metrics.flush()
         reason = self._due(self.step) if self._boundaries else None
-        self._thorough = is_thorough(self._boundaries) or reason is not None
+        self._thorough = is_thorough(self._boundaries)
         boundary = self._state.note(self.step, thorough=self._thorough)
         self._checks.at_top(boundary, thorough=self._thorough)
         if self._boundaries == 1:
