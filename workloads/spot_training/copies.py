@@ -68,7 +68,7 @@ def fingerprint(tensor: Tensor) -> int:
     words.append(raw[even:])
     weights = torch.arange(1, min(raw.numel(), _CHUNK) + 1, device=flat.device)
     total = 0
-    for chunk in (chunk for part in words for chunk in part.split(_CHUNK)):
+    for chunk in (chunk for part in words for chunk in torch.split(part, _CHUNK)):
         weighed = int((chunk * weights[: chunk.numel()]).sum().item())
         total = (total * 1_000_003 + weighed) & ((1 << 64) - 1)
     return total
