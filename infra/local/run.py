@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from agent.config import RunConfig, load_run
+from agent.config.program import trainer_command, trainer_folder
 from agent.store import Store, open_store
 from infra.local.cloud import local_cloud
 from infra.local.demo.scenario import describe
@@ -68,13 +69,8 @@ def run_once(run_file: Path, *, out: Path) -> int:
 
 
 def _need_program(run: RunConfig, run_file: Path) -> None:
-    if not run.workload.command:
-        return
-    theirs = run.workload.kind == "script"
-    folder, program = run_file.resolve().parent if theirs else Path.cwd(), run.workload.command[0]
-    if theirs and program in ("python", "python3"):  # the one that runs the agent
-        found = True
-    elif "/" in program:
+    folder, program = trainer_folder(run, run_file), trainer_command(run, run_file)[0]
+    if "/" in program:
         found = os.access(folder / program, os.X_OK)
     else:
         found = shutil.which(program, path=run.workload.env.get("PATH")) is not None
