@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from multiprocessing.connection import Client, Connection
 from multiprocessing.reduction import recv_handle
 from pathlib import Path
@@ -28,6 +29,12 @@ from infra.bench import peer
 from infra.bench.state import Training, checksums
 
 _CHECK_TIMEOUT_S = 120.0
+_CHANGES_STATE = (
+    "forget",
+    "load",
+    "choose_way",
+    "restore_peer",
+)  # an update to the session: no save begins in its step
 
 
 class Hand:
@@ -98,7 +105,8 @@ def main() -> None:
             while (order := orders.recv())[0] != "update":  # in the middle of a step
                 name, arguments = order
                 session.beat()
-                orders.send(hand.answers[name](*arguments))
+                with session.update() if name in _CHANGES_STATE else nullcontext():
+                    orders.send(hand.answers[name](*arguments))
             with session.update():
                 training.update()
             orders.send(None)
