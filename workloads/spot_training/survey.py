@@ -72,8 +72,8 @@ class Survey:
             for name, value in sorted(frame.f_globals.items()):
                 self._variable(name, value)
         for name, module in sorted(sys.modules.items()):
-            file = getattr(module, "__file__", None)
-            if file and is_users(file) and vars(module) is not frame.f_globals:
+            top = sys.modules.get(name.partition(".")[0], module)  # torch.ops says that its file is "_ops.py"
+            if vars(module) is not frame.f_globals and all(is_users(_file(each)) for each in (top, module)):
                 for key, value in sorted(vars(module).items()):
                     self._variable(f"{name}.{key}", value)
 
@@ -153,7 +153,7 @@ class Survey:
         elif isinstance(value, types.FunctionType):
             self._function(path, value, depth)
         elif isinstance(value, type):
-            if is_users(getattr(sys.modules.get(value.__module__), "__file__", None) or "<"):
+            if is_users(_file(sys.modules.get(value.__module__))):
                 for name, each in sorted(vars(value).items()):
                     if not name.startswith("__") and not callable(each):
                         self._walk(f"{path}.{name}", each, depth)
@@ -212,6 +212,10 @@ def _persistent(module: nn.Module) -> list[Tensor]:
         for name, buffer in each._buffers.items()
         if buffer is not None and name not in each._non_persistent_buffers_set
     ]
+
+
+def _file(module: object) -> str:
+    return getattr(module, "__file__", None) or "<none>"
 
 
 def _position(file: io.IOBase) -> int:
