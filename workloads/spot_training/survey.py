@@ -40,7 +40,7 @@ _BYTES = 1 << 28  # of one tensor; of a larger one a part
 _NO_STATE = (
     "_io", "_thread", "asyncio", "concurrent", "ctypes", "importlib", "io", "logging", "multiprocessing", "queue", "re",
     "rich", "socket", "ssl", "subprocess", "tensorboard", "tensorboardX", "threading", "tqdm", "typing", "wandb",
-    "weakref", "spot_training.session", "spot_training.probe", "torch.utils.tensorboard", "torch._dynamo", "torch.jit",
+    "weakref", "spot_training", "torch.utils.tensorboard", "torch._dynamo", "torch.jit",
     "torch.cuda", "torch.autograd", "torch.profiler",
 )  # fmt: skip
 """Modules whose objects are for people, for other machines, or for this process alone."""
