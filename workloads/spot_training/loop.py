@@ -224,7 +224,8 @@ class _Reader:
         for module in [one for one in self._owned.all() if isinstance(one, nn.Module)]:
             kind = type(module)
             code = getattr(kind.forward, "__code__", None)
-            if kind in done or code is None or is_library(code) or not (tree := parsed(code.co_filename)):
+            keeps_more = kind.get_extra_state is not nn.Module.get_extra_state
+            if kind in done or keeps_more or code is None or is_library(code) or not (tree := parsed(code.co_filename)):
                 continue
             done.add(kind)
             function = find(tree, code.co_name, code.co_firstlineno)

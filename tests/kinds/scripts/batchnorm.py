@@ -1,0 +1,20 @@
+"""BatchNorm's running statistics
+
+Models: exact
+"""
+
+import torch
+from spot_training import Session
+from torch import nn
+
+torch.manual_seed(0)
+session = Session.open()
+model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 1))
+optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+session.track(model=model, optimizer=optimizer)
+for _ in session.steps(8):
+    loss = model(torch.randn(4, 4)).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    session.log(loss=loss.item())

@@ -1,0 +1,21 @@
+"""`torch.compile`
+
+Models: exact
+"""
+
+import torch
+from spot_training import Session
+from torch import nn
+
+torch.manual_seed(0)
+session = Session.open()
+model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.2), nn.Linear(8, 1))
+fast = torch.compile(model, backend="eager")
+optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+session.track(model=model, optimizer=optimizer)
+for _ in session.steps(8):
+    loss = fast(torch.randn(2, 4)).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    session.log(loss=loss.item())

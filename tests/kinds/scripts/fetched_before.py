@@ -1,0 +1,22 @@
+"""The next batch drawn before the update, the first before `track()`
+
+Loops: `x` (fetched_before.py:LINE) carries over from one step to the next and is not tracked
+"""
+
+import torch
+from spot_training import Session
+from torch import nn
+
+torch.manual_seed(0)
+session = Session.open()
+model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.2), nn.Linear(8, 1))
+optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+x = torch.randn(2, 4)
+session.track(model=model, optimizer=optimizer)
+for _ in session.steps(8):
+    loss = model(x).square().mean()
+    x = torch.randn(2, 4)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    session.log(loss=loss.item())

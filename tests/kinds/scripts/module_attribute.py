@@ -1,0 +1,31 @@
+"""A number that the forward pass changes
+
+Models: `Net.calls` (module_attribute.py:LINE) changes in Net.forward and is not in its state_dict()
+"""
+
+import torch
+from spot_training import Session
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lin, self.calls = nn.Linear(4, 1), 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return self.lin(x) * 0.9**self.calls
+
+
+torch.manual_seed(0)
+session = Session.open()
+model = Net()
+optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+session.track(model=model, optimizer=optimizer)
+for _ in session.steps(8):
+    loss = model(torch.randn(2, 4)).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    session.log(loss=loss.item())

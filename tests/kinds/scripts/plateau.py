@@ -1,0 +1,22 @@
+"""ReduceLROnPlateau, stepped with a loss behind the update
+
+Schedulers: exact
+"""
+
+import torch
+from spot_training import Session
+from torch import nn
+
+torch.manual_seed(0)
+session = Session.open()
+model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.2), nn.Linear(8, 1))
+optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0)
+session.track(model=model, optimizer=optimizer, scheduler=scheduler)
+for _ in session.steps(8):
+    loss = model(torch.randn(2, 4)).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    scheduler.step(loss.item())
+    session.log(loss=loss.item(), lr=scheduler.get_last_lr()[0])

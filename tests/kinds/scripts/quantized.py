@@ -1,0 +1,26 @@
+"""A tensor with a class of its own
+
+Kinds of tensors: is a Marked, a tensor with a class of its own: keep a plain tensor
+"""
+
+import torch
+from spot_training import Session
+from torch import nn
+
+
+class Marked(torch.Tensor):
+    pass
+
+
+torch.manual_seed(0)
+session = Session.open()
+model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.2), nn.Linear(8, 1))
+model.register_buffer("mark", torch.ones(2).as_subclass(Marked))
+optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+session.track(model=model, optimizer=optimizer)
+for _ in session.steps(8):
+    loss = model(torch.randn(2, 4)).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    session.log(loss=loss.item())

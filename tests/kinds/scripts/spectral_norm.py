@@ -1,0 +1,21 @@
+"""Spectral norm and weight norm (parametrizations)
+
+Models: exact
+"""
+
+import torch
+from spot_training import Session
+from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
+
+torch.manual_seed(0)
+session = Session.open()
+model = nn.Sequential(spectral_norm(nn.Linear(4, 8)), nn.Dropout(0.2), weight_norm(nn.Linear(8, 1)))
+optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+session.track(model=model, optimizer=optimizer)
+for _ in session.steps(8):
+    loss = model(torch.randn(2, 4)).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    session.log(loss=loss.item())

@@ -1,0 +1,28 @@
+"""A generator function with a position
+
+Data: `stream` (stream.py:LINE) is an iterator and is not tracked
+"""
+
+import torch
+from spot_training import Session
+from torch import nn
+
+
+def batches():
+    for at in range(100):
+        yield torch.full((2, 4), at / 100)
+
+
+torch.manual_seed(0)
+session = Session.open()
+model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.2), nn.Linear(8, 1))
+optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+stream = batches()
+session.track(model=model, optimizer=optimizer)
+for _ in session.steps(8):
+    x = next(stream)
+    loss = model(x).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    session.log(loss=loss.item())
