@@ -5,14 +5,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from spot_training import ResumableLoader
+from spot_training import ResumableLoader, Session
 from spot_training.data import limits_of
 
 from tests.spot_training.data.conftest import Squares, read, resumed
+from tests.spot_training.data.test_stream import Lines
 
 
 def is_exact(make: Callable[[], Any], *, cut: int = 4, count: int = 12) -> bool:
@@ -104,3 +106,14 @@ def test_hugging_faces_table_resumes_exactly_in_our_loader() -> None:
 
 def numbers(rows: list[dict[str, int]]) -> torch.Tensor:
     return torch.tensor([row["x"] for row in rows])
+
+
+def test_the_session_says_the_limits_of_what_is_tracked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SPOT_AGENT_SOCKET", raising=False)
+    session = Session.open("alone")
+    session.track(model=torch.nn.Linear(1, 1), lines=ResumableLoader(Lines(), 3))
+    session.close()
+    assert "lines: the stream is read again at a resume" in caplog.text
