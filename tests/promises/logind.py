@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dbus_fast.aio import MessageBus
-from dbus_fast.service import ServiceInterface, dbus_method, dbus_signal
+from dbus_fast.constants import PropertyAccess
+from dbus_fast.service import ServiceInterface, dbus_method, dbus_property, dbus_signal
 
 from agent.notices.logind import MANAGER, NAME, PATH
 
@@ -37,6 +38,7 @@ class _Manager(ServiceInterface):
     def __init__(self) -> None:
         super().__init__(MANAGER)
         self.readers: list[int] = []  # each is at its end when its inhibitor is let go
+        self.preparing = False
 
     @dbus_method()
     def Inhibit(self, what: "s", who: "s", why: "s", mode: "s") -> "h":  # type: ignore[name-defined] # noqa: F821, UP037, N802
@@ -46,6 +48,10 @@ class _Manager(ServiceInterface):
             self.readers.append(reader)
         asyncio.get_running_loop().call_later(_SENT_S, os.close, writer)  # sent by then: keep no copy
         return writer
+
+    @dbus_property(access=PropertyAccess.READ)
+    def PreparingForShutdown(self) -> "b":  # type: ignore[name-defined] # noqa: F821, UP037, N802
+        return self.preparing
 
     @dbus_signal()
     def PrepareForShutdown(self, start) -> "b":  # type: ignore[no-untyped-def,name-defined] # noqa: F821, UP037, N802
@@ -74,11 +80,13 @@ class PowerButton:
         asyncio.run_coroutine_threadsafe(self._shut_down(stop, delay_max_s), self._loop)
 
     async def _shut_down(self, stop: Callable[[], object], delay_max_s: float) -> None:
+        self._manager.preparing = True
         self._manager.PrepareForShutdown(True)
         end = self._loop.time() + delay_max_s
         while self._manager.held() and self._loop.time() < end:  # noqa: ASYNC110 - what changes is who has a pipe open
             await asyncio.sleep(_POLL_S)
         stop()
+        self._manager.preparing = False  # the next VM is another machine
 
     async def _serve(self) -> MessageBus:
         bus = await MessageBus(self.address, negotiate_unix_fd=True).connect()

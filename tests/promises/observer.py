@@ -33,6 +33,7 @@ _LEFT_BY_US = {
     "trainer.exit",
     "trainer.exit.tmp",  # of a full disk
     "trainer.told",
+    "trainer-run.json",  # what the run file said when it was started
 }  # the journal, this boot's name, last words
 
 

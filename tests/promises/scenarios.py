@@ -139,6 +139,8 @@ class Stage:
             vm.give_notice()
         if self.power is None:
             return begun
+        absent = [event for event in self.fleet.events if event.name == "logind_absent"]
+        assert not absent, f"the agent could not talk to logind: {absent[0].values}"
         with contextlib.suppress(VmError):
             self.fleet.wait_event("notice", timeout=2.0, since=begun, where=lambda values: values["source"] == "logind")
             return begun
