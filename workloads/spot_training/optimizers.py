@@ -48,6 +48,7 @@ class OptimizerThing(Thing):
         super().__init__(name)
         self.optimizer = optimizer
         self._names = names
+        self._groups: dict[int, tuple[tuple[int, ...], list[str]]] = {}
         own = type(optimizer).state_dict is not Optimizer.state_dict
         self._whole = own or any(
             getattr(optimizer, f"_optimizer_state_dict_{when}_hooks", ()) for when in ("pre", "post")
@@ -173,7 +174,11 @@ class OptimizerThing(Thing):
                     now[key] = saved.to(found.device)
 
     def _names_of(self, group: dict[str, Any]) -> list[str]:
-        return [self._name_of(parameter) for parameter in group["params"]]
+        identities = tuple(map(id, group["params"]))
+        known = self._groups.get(id(group))
+        if known is None or known[0] != identities:
+            known = self._groups[id(group)] = identities, [self._name_of(parameter) for parameter in group["params"]]
+        return known[1]
 
     def _name_of(self, parameter: Tensor) -> str:
         name = self._names.of(parameter)
