@@ -24,7 +24,7 @@ _INTRODUCTION = """\
 
 Each row is a script, and a test: it trains undisturbed, and again cut in mid-forward, before the update and behind it,
 twice in a row each. *exact*: every metric and every bit of the last state are the same. Otherwise the words that are
-shown at the first step at the latest. `make kinds` runs all of them; this page is written from them by
+shown at the first step at the latest. `pytest tests/kinds` runs all of them; this page is written from them by
 `python -m tests.kinds.table`.
 """
 
