@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,16 @@ class Strike:
             return track(session, **things)
 
         Session.track = tracked  # type: ignore[method-assign, assignment]
+        update = Session.update
+
+        @contextlib.contextmanager
+        def updated(session: Session) -> Iterator[None]:
+            self._at("update")
+            with update(session):
+                yield
+                self._at("behind")
+
+        Session.update = updated  # type: ignore[method-assign]
         register_module_forward_hook(lambda *_: self._at("forward"))
         register_optimizer_step_pre_hook(lambda *_: self._at("update"))
         register_optimizer_step_post_hook(lambda *_: self._at("behind"))
