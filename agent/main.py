@@ -27,8 +27,9 @@ from agent.notices import Notices
 from agent.notices.logind import Logind
 from agent.notices.metadata import Machine, MetadataClient, MetadataError, is_on_gce, watch_metadata
 from agent.notices.signals import signal_notices
-from agent.run.daemon import EXIT_AGAIN, EXIT_VM_UNFIT, Daemon
+from agent.run.daemon import Daemon
 from agent.run.handover import handover_on_hangup
+from agent.run.judgement import EXIT_AGAIN, EXIT_VM_UNFIT
 from agent.store import StoreError, open_store
 from agent.telemetry import journal
 from agent.telemetry.cloud_log import CloudLog, cloud_log

@@ -111,9 +111,8 @@ class Saver:
 
     def superseded(self, *, timeout: float) -> bool:
         """Whether another VM, of a newer version maybe, has claimed a newer attempt."""
-        line = self.checkpoints.line
         try:
-            return line.superseded(attempt=self.attempt, claimant=self.claimant, timeout=timeout)
+            return self.checkpoints.line.superseded(attempt=self.attempt, claimant=self.claimant, timeout=timeout)
         except NewerFormatError:
             return True
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -22,49 +21,39 @@ from spot_training.protocol.messages import Drill, DrillReport, Staged
 from agent.checkpoint.line import AttemptError, RunComplete, Superseded
 from agent.checkpoint.restore import RestoreError
 from agent.checkpoint.results import is_complete
-from agent.config.causes import FAILURES, Cause
+from agent.config.causes import Cause
 from agent.notices import Notice, Notices
 from agent.run.drill import answer_drill
 from agent.run.emergency import RECORD_S, use_window
+from agent.run.judgement import GaveUp, after_failure, judge
+from agent.run.patience import keep_warm, patiently
 from agent.run.window import SHUTDOWN_SOURCES, Window
-from agent.store import Forbidden, NotFound, StoreError, Unavailable
+from agent.store import StoreError
 from agent.store.formats import NewerFormatError
 from agent.telemetry.ledger import Incident
 from agent.trainer.attempt import Attempt
 from agent.trainer.endings import Ending, VmUnfit, await_end
 from agent.trainer.host import SOCKET, Host
+from agent.trainer.losses import open_incident
 from agent.trainer.process import TrainerRecord
 from agent.trainer.reception import Reception
 from agent.trainer.restarts import Restarts
 from agent.trainer.result import ResultRefused
+from agent.trainer.ways_in import adopt_attempt, start_attempt
 from agent.vm.systemd import notify, report
 
 log = structlog.get_logger()
 T = TypeVar("T")
 
-EXIT_AGAIN = 1
-EXIT_GAVE_UP = 3  # systemd/spot-agent.service does not start it again then
-EXIT_VM_UNFIT = 4  # its unit powers the VM off, and the group makes another one
 _CALL_TIMEOUT_S = 30.0
-_BUCKET_PATIENCE_S = (
-    900.0  # a grant spreads in 2 to 7 minutes or more, and a bucket comes back: waiting costs less than a VM
-)
-_PAUSE_S = (0.5, 15.0)
 _CLOSING_S = 2.5
 _RECORD_S = 30.0
-_UNFIT_VMS = 3  # in a row, without a checkpoint between: then it is not the VMs
-_WARM_EVERY_S = 60.0
-_WARM_CONNECTIONS = 8
 
 
 def _say_why(watcher: asyncio.Task[None]) -> None:
     """None of them ends by itself: systemd's watchdog ends this agent next, and the journal is to say what it was."""
     if not watcher.cancelled() and (error := watcher.exception()):
         log.error("watcher_died", error=repr(error), exc_info=error)
-
-
-class GaveUp(Exception):
-    """The run can't go on by itself; the message is for the operator."""
 
 
 class Daemon:
@@ -107,10 +96,10 @@ class Daemon:
         except NewerFormatError as error:  # it may run: a second trainer beside it is worse than none
             return await self._give_up(VmUnfit(str(error)))
         if record:  # before anybody is asked: a notice may come next, or the trainer say hello
-            self.attempt = Attempt.adopt(self.host, record)
+            self.attempt = adopt_attempt(self.host, record)
         reception = Reception(lambda: self.attempt, self._drill)
         stop_listening = await listen(self.host.state_dir / SOCKET, reception.receive)
-        watchers = [*self.ears, self.spawn(self._watch_notices()), self.spawn(self._keep_warm())]
+        watchers = [*self.ears, self.spawn(self._watch_notices()), self.spawn(keep_warm(self.host.ledger.store))]
         for watcher in watchers:
             watcher.add_done_callback(_say_why)
         self.spawn(report(lambda: not any(watcher.done() for watcher in watchers), self.status))
@@ -187,7 +176,7 @@ class Daemon:
                     if await self._patiently(self._is_complete):
                         raise RunComplete
                 raise Superseded("another VM has started a newer attempt of this run; this one stops")
-            pause_s = await self._after_failure(attempt, ending)
+            pause_s = await after_failure(self.host, self.restarts, attempt, ending, replaceable=self.replaceable)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._closed(), pause_s)
                 return 0
@@ -196,7 +185,7 @@ class Daemon:
         return await asyncio.to_thread(is_complete, self.host.saver.checkpoints.line, timeout=_CALL_TIMEOUT_S)
 
     async def _begin(self) -> Attempt:
-        return await Attempt.start(self.host, passed_over=self.restarts.passed_over)
+        return await start_attempt(self.host, passed_over=self.restarts.passed_over)
 
     async def _end(self, attempt: Attempt) -> Ending:
         """How the attempt ended; in a window, what the window came to."""
@@ -211,60 +200,12 @@ class Daemon:
             return Ending("complete")
         return Ending(await self._closed())
 
-    async def _after_failure(self, attempt: Attempt, ending: Ending) -> float:
-        """Seconds to wait before the next attempt. Raises VmUnfit or GaveUp where there is none."""
-        step = attempt.progress.step
-        if ending.hopeless:
-            self.host.health.count_restart(ending.cause)
-            log.info("trainer_ended", cause=ending.cause, step=step, restart=False)
-            raise GaveUp(f"the trainer's {ending.hopeless}. It would end like this again, so it is not started again")
-        restored = attempt.resume.folder if attempt.resume and attempt.ready_once and not attempt.stepped else ""
-        decision = self.restarts.decide(ending.cause, step=step, restored=restored)
-        self.host.health.count_restart(ending.cause)
-        log.info(
-            "trainer_ended", cause=ending.cause, step=step, restart=decision.restart, pause_s=decision.pause_s
-        )  # fmt: skip
-        if decision.pass_over:
-            log.error("checkpoint_passed_over", folder=decision.pass_over, why=decision.why)
-            await self.host.saver.share(0, [])
-        if decision.restart:
-            return decision.pause_s
-        last = "\n  ".join(attempt.process.last_lines())
-        why = f"{decision.why}. The trainer's last lines:\n  {last}"
-        if self.replaceable and not await self._failed_elsewhere(attempt, FAILURES):
-            raise VmUnfit(f"{why}\nIt may be this VM: another one tries, and if it fails there too the run stops")
-        raise GaveUp(why)
-
-    async def _failed_elsewhere(self, attempt: Attempt | None, kinds: tuple[Cause, ...], *, vms: int = 1) -> bool:
-        """Whether `vms` others have failed since the last checkpoint. Not known, where the bucket is away: no."""
-        since = self.host.saver.committed_attempt
-        ask = partial(self.host.ledger.failed_elsewhere, kinds, since_attempt=since, timeout=_CALL_TIMEOUT_S)
-        with contextlib.suppress(StoreError, NewerFormatError):
-            return await asyncio.to_thread(ask) >= vms
-        return False
-
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
-        """What `call` gives, asked again while the bucket is away or does not let us in: on a young VM the grants may
-        still spread. Raises VmUnfit after 15 minutes."""
-        begun = self.host.clock()
-        pause, longest = _PAUSE_S
-        told = ""
-        while True:
-            try:
-                return await call()
-            except (Unavailable, Forbidden) as error:
-                waited = self.host.clock() - begun
-                if waited + pause > _BUCKET_PATIENCE_S:
-                    raise VmUnfit(f"the bucket could not be used for {waited / 60:.0f} min: {error}") from error
-                if str(error) != told:
-                    told = str(error)
-                    log.warning("bucket_waits", error=told, message="asked again: grants take minutes to spread")
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
-            pause = min(longest, 2 * pause)
+        return await patiently(call, self.host.clock)
 
     async def _give_up(self, error: Exception) -> int:
         """Say why, and for whom it is over: this try, this VM, or the run."""
-        status, kind = await self._judge(error)
+        status, kind = await judge(self.host, error, replaceable=self.replaceable)
         if kind == "vm_unfit":
             log.error("vm_unfit", error=str(error))
         else:
@@ -273,17 +214,6 @@ class Daemon:
         record = self._incident(kind, "agent", detail=str(error))
         await self.host.ledger.write(record)
         return status
-
-    async def _judge(self, error: Exception) -> tuple[int, Cause]:
-        if isinstance(error, (Superseded, AttemptError)):  # somebody else trains this run
-            return EXIT_GAVE_UP, "superseded"
-        if isinstance(error, (GaveUp, ResultRefused, NewerFormatError, NotFound)):
-            return EXIT_GAVE_UP, "gave_up"
-        if isinstance(error, RestoreError) and not error.passing:
-            return EXIT_GAVE_UP, "gave_up"
-        if await self._failed_elsewhere(self.attempt, ("vm_unfit",), vms=_UNFIT_VMS - 1):
-            return EXIT_GAVE_UP, "gave_up"
-        return EXIT_VM_UNFIT if self.replaceable else EXIT_AGAIN, "vm_unfit"
 
     # --- notices ---
 
@@ -295,7 +225,7 @@ class Daemon:
             log.warning("notice", source=notice.source, cause=notice.cause, detail=notice.detail)
             if notice.source == "maintenance":  # hours or a minute ahead: save, and go on until the VM is told to stop
                 if self.attempt and not self.window:
-                    self.attempt.spawn(self.attempt.save_now())
+                    self.attempt.spawn(self.attempt.saves.save_now())
             elif self.window is None:
                 self._open_window(notice)
             elif self.window.note(notice):
@@ -339,28 +269,15 @@ class Daemon:
 
     async def _on_commit(self, index: int, staged: Staged) -> None:
         if self.attempt:
-            await self.attempt.on_commit(index, staged)
+            await self.attempt.saves.on_commit(index, staged)
 
     async def _on_save_failed(self, index: int, staged: Staged, error: Exception) -> None:
         if self.attempt:
-            await self.attempt.on_save_failed(index, staged, error)
-
-    async def _keep_warm(self) -> None:
-        """Token and connections: a save in a hurry need not wait for them."""
-        while True:
-            with contextlib.suppress(StoreError):
-                await asyncio.to_thread(self.host.ledger.store.warm, _WARM_CONNECTIONS, timeout=10.0)
-            await asyncio.sleep(_WARM_EVERY_S)
+            await self.attempt.saves.on_failure(index, staged, error)
 
     def _incident(self, kind: Cause, source: str, *, detail: str = "", at: float | None = None) -> Incident:
-        if self.attempt:
-            return self.attempt.incident(kind, source, detail=detail, at=at)
-        self.host.health.count_incident(kind)
-        ledger, saver = self.host.ledger, self.host.saver
-        began = self.host.clock() if at is None else at
-        return Incident(
-            ledger.run_id, saver.attempt, ledger.vm, kind, source, began, detail=detail, claimant=ledger.claimant
-        )
+        number = self.attempt.number if self.attempt else self.host.saver.attempt
+        return open_incident(self.host, number, kind, source, detail=detail, at=at)
 
     def status(self) -> str:
         """One line for `systemctl status`."""

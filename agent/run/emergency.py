@@ -95,13 +95,13 @@ async def save_before_deadline(
     answer, wanted, before = "none", None, host.saver.last_commit if prefix else None
     if attempt.ready.is_set():
         with contextlib.suppress(TimeoutError):
-            asking = attempt.save("emergency", deadline=window.deadline, timeout=window.remaining(), hold=last)
+            asking = attempt.saves.save("emergency", deadline=window.deadline, timeout=window.remaining(), hold=last)
             answer = await window.within(asking)
         if answer == "staged":
             incident.mark(f"{prefix}staged")
             wanted = host.saver.staged_step
     if answer == "none" and attempt.has_news():
-        incident.not_staged = attempt.why_none()
+        incident.not_staged = attempt.saves.why_none()
         why = f"{incident.not_staged}; the newest staged snapshot counts"
         log.error("not_staged", step=attempt.progress.step, why=why)
     if last and (answer != "none" or not attempt.has_news()):

@@ -31,6 +31,7 @@ _FINISH, _HANG, _START, _RESTORE = (
 _STOP, _WATCHDOG, _READY = "unit:TimeoutStopSec", "unit:WatchdogSec", "unit:TimeoutStartSec"
 _AGENT = "spot_training.link:_AGENT_TIMEOUT_S"
 _GROUP = "group:first_step"
+_AWAY = "agent.run.patience:_BUCKET_PATIENCE_S"
 
 WAITS = (
     # The window: notice to power cut
@@ -58,15 +59,16 @@ WAITS = (
     Wait("a save is on its way", 1800.0, _DRAIN, _FINISH),
     Wait("the trainer waits for room for a save", 1800.0, "spot_training.stager:_ROOM_TIMEOUT_S", _FINISH),
     Wait("a call of the trainer's room", 30.0, "agent.trainer.launch:_CALL_TIMEOUT_S", _FETCH),
-    Wait("a call of the daemon's", 30.0, "agent.run.daemon:_CALL_TIMEOUT_S", "agent.run.daemon:_BUCKET_PATIENCE_S"),
-    Wait("the fence is asked", 10.0, "agent.trainer.attempt:_FENCE_TIMEOUT_S", _HANG),
+    Wait("a call of the daemon's", 30.0, "agent.run.daemon:_CALL_TIMEOUT_S", _AWAY),
+    Wait("who else has failed is asked", 30.0, "agent.run.judgement:_CALL_TIMEOUT_S", _AWAY),
+    Wait("the fence is asked", 10.0, "agent.trainer.watch:_FENCE_TIMEOUT_S", _HANG),
     Wait("one part is fetched", 120.0, "agent.checkpoint.restore:_PART_TIMEOUT_S", _FETCH),
     Wait("a checkpoint is fetched", 900.0, _FETCH, "spot_training.link:_WELCOME_TIMEOUT_S"),
     Wait("the trainer waits for its state", 1800.0, "spot_training.link:_WELCOME_TIMEOUT_S", _START),
-    Wait("a bucket that is away, or a grant that spreads", 900.0, "agent.run.daemon:_BUCKET_PATIENCE_S", _GROUP),
+    Wait("a bucket that is away, or a grant that spreads", 900.0, _AWAY, _GROUP),
     # The trainer's phases
     Wait("a busy main thread is heard of", 5.0, "spot_training.beats:BEAT_S", _HANG),
-    Wait("a periodic save is answered", 60.0, "agent.trainer.attempt:_PERIODIC_TIMEOUT_S", _HANG),
+    Wait("a periodic save is answered", 60.0, "agent.trainer.saves:_PERIODIC_TIMEOUT_S", _HANG),
     Wait("a folder is still", 60.0, "agent.trainer.folder:_PERIODIC_TIMEOUT_S", _HANG),
     Wait("a step, in training", 600.0, _HANG, _GROUP),
     Wait("starting: importing, tokenising, building", 3600.0, _START, _GROUP),

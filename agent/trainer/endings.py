@@ -15,6 +15,7 @@ from agent.telemetry.ledger import Incident
 from agent.trainer.attempt import Attempt
 from agent.trainer.folder import FolderLink
 from agent.trainer.own_end import Missing, what_is_missing
+from agent.trainer.watch import watch
 
 log = structlog.get_logger()
 
@@ -42,6 +43,7 @@ async def await_end(attempt: Attempt) -> Ending:
     Raises what stood in the way of its state (StoreError, RestoreError ...) or of its result (ResultRefused,
     Superseded), and VmUnfit where it can't be ended.
     """
+    attempt.spawn(watch(attempt))
     waits: dict[asyncio.Future[Any], str] = {
         asyncio.ensure_future(asyncio.shield(attempt.process.ended)): "ended",
         asyncio.ensure_future(attempt.hung.wait()): "hang",
@@ -89,14 +91,16 @@ async def _read_exit(attempt: Attempt) -> Ending:
 
 
 async def _end_hung(attempt: Attempt) -> Ending:
-    phase, limit = attempt.phase, attempt.limit_s(attempt.phase)
+    phase, limit = attempt.phases.now, attempt.phases.limit_s(attempt.phases.now)
+    stopped = ": its process is stopped (SIGSTOP)" if attempt.process.stopped else ""
     incident = attempt.incident("hang", "heartbeat")
     attempt.process.signal(signal.SIGABRT)  # faulthandler writes where every thread stands
+    attempt.process.signal(signal.SIGCONT)  # one that is stopped hears nothing else
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(asyncio.shield(attempt.process.ended), _STACKS_S)
     await _stop(attempt, grace=0.0)
     told = "no step" if phase == "training" else f"still {phase}"
-    incident.detail = "\n".join([f"{told} after {limit:g} s", *attempt.process.last_lines(40)])
+    incident.detail = "\n".join([f"{told} after {limit:g} s{stopped}", *attempt.process.last_lines(40)])
     return _failure(attempt, incident, "hang")
 
 

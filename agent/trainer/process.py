@@ -138,6 +138,14 @@ class Trainer:
     def running(self) -> bool:
         return not self.ended.done()
 
+    @property
+    def stopped(self) -> bool:
+        """Whether somebody has stopped it (SIGSTOP): it does nothing, and hears nothing."""
+        with contextlib.suppress(psutil.Error):
+            family = psutil.Process(self.pid).children(recursive=True)
+            return any(process.status() == psutil.STATUS_STOPPED for process in family)
+        return False
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the trainer and everything it started."""
         with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from agent.notices import Notice
-from agent.run.daemon import EXIT_GAVE_UP, EXIT_VM_UNFIT
 from agent.run.emergency import RECORD_S
 from agent.run.handover import EXIT_HANDED_OVER
+from agent.run.judgement import EXIT_GAVE_UP, EXIT_VM_UNFIT
 from agent.run.window import Window
 
 UNIT = Path(__file__).parents[2] / "systemd/spot-agent.service"

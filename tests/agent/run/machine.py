@@ -27,6 +27,7 @@ from agent.telemetry.ledger import Ledger
 from agent.trainer.attempt import Attempt
 from agent.trainer.host import Host
 from agent.trainer.process import Exit
+from tests.agent.clocks import JumpingLoop
 
 RUN = """
 run_id: run
@@ -70,6 +71,9 @@ class Machine:
 
     def saver_clock(self) -> float:
         return self.daemon.host.clock()
+
+    def loop(self) -> JumpingLoop:
+        return cast(JumpingLoop, asyncio.get_running_loop())
 
     @property
     def saver(self) -> Saver:

@@ -181,6 +181,21 @@ def test_a_stopped_process_can_be_ended_too(tmp_path: Path) -> None:
     play(scenario)
 
 
+def test_one_that_somebody_stopped_is_seen_to_be(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        trainer = start(tmp_path, "exec sleep 60")
+        program = await program_of(trainer, "sleep")
+        assert not trainer.stopped
+        program.send_signal(signal.SIGSTOP)
+        deadline = time.monotonic() + PATIENCE_S
+        while not trainer.stopped:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.005)
+        await trainer.stop(grace=0.0)
+
+    play(scenario)
+
+
 @pytest.mark.parametrize("end", ["exits", "is stopped"])
 def test_nothing_that_it_started_outlives_it(tmp_path: Path, end: str) -> None:
     """DataLoader workers hold GPU memory."""
