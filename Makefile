@@ -31,7 +31,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 SHARD ?=
-.PHONY: help venv demo llm bench test test-slow scenarios strikes test-all check format lock clean another-torch
+.PHONY: help venv demo llm bench test test-slow scenarios strikes kinds rehearsals test-all check format lock clean another-torch
 .PHONY: synth doctor deploy diff start stop destroy logs ssh drill which-run validate checkov golden readme
 
 help: ## Show this
@@ -119,6 +119,12 @@ scenarios: $(CLOUD) ## Play every scenario, or those of SHARD=i/n
 
 strikes: $(CLOUD) ## Strike runs at random: STRIKES=300 of them, drawn by SEED, or those of SHARD=i/n
 	@STRIKES=$(or $(STRIKES),300) SEED=$(SEED) SHARD=$(or $(SHARD),1/1) $(BIN)/python -m pytest -s tests/promises/test_strikes.py $(ARGS)
+
+kinds: $(CLOUD) ## Cut and resume every kind of script in docs/what-resumes.md
+	@EVERY_ROW=1 $(BIN)/python -m pytest tests/kinds $(ARGS)
+
+rehearsals: $(CLOUD) ## Rehearse every script of tests/rehearse: each fault is found, nothing is said against the others
+	@EVERY_ROW=1 $(BIN)/python -m pytest tests/rehearse $(ARGS)
 
 test-all: $(CLOUD) ## Run both
 	@$(BIN)/python -m pytest $(ARGS)

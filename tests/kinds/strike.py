@@ -42,7 +42,7 @@ class Strike:
                 yield
                 self._at("behind")
 
-        Session.update = updated  # type: ignore[method-assign]
+        Session.update = updated  # type: ignore[method-assign, assignment]
         register_module_forward_hook(lambda *_: self._at("forward"))
         register_optimizer_step_pre_hook(lambda *_: self._at("update"))
         register_optimizer_step_post_hook(lambda *_: self._at("behind"))

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from agent.run.daemon import EXIT_GAVE_UP as SUPERSEDED
+from agent.run.judgement import EXIT_GAVE_UP as SUPERSEDED
 from infra.local.storage.control import StorageControl
 from infra.local.vm import Vm, VmError
 from tests.promises import scenarios
