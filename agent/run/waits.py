@@ -76,7 +76,7 @@ WAITS = (
     Wait("a folder's last save", 600.0, "agent.trainer.endings:_FINAL_SAVE_S", _FINISH),
     Wait("a program's last step is committed", 600.0, "agent.trainer.own_end:_COMMIT_TIMEOUT_S", _FINISH),
     Wait("one try to store the result", 900.0, "agent.trainer.result:_TRY_S", _FINISH),
-    Wait("the trainer waits for its result to be stored", 1800.0, "spot_training.session:_FINAL_TIMEOUT_S", _FINISH),
+    Wait("the trainer waits for its result to be stored", 1800.0, "spot_training.saves:_FINAL_TIMEOUT_S", _FINISH),
     Wait("finishing", 3600.0, _FINISH),
     # The machine and the group
     Wait("one try to resize the group", 10.0, "agent.vm.group:_ATTEMPT_S", "agent.vm.group:_DEADLINE_S"),

@@ -61,5 +61,6 @@ class Strike:
     def _stand_still(self, session: Session) -> None:
         """Where a snapshot can be taken it is, and this process is killed; in an update it goes on to where one can."""
         end = time.monotonic() + _PATIENCE_S
-        while session._guard is not None and session._guard.is_open and time.monotonic() < end:
+        course = session._course
+        while course is not None and course._guard.is_open and time.monotonic() < end:
             time.sleep(0.002)
