@@ -84,8 +84,8 @@ def play(shape: Shape, restored: Any = None) -> tuple[list[Any], dict[int, Any]]
     session.track(model=model, optimizer=optimizer, loader=loader)
     if restored:
         session.step, tensors, values = restored
-        session._state.load(tensors, values)
-        session._checks.after_track()
+        session._course._state.load(tensors, values)
+        session._course._checks.after_track()
 
     def learn(batch: Tensor) -> float:
         loss = model(batch).square().mean()
@@ -95,15 +95,15 @@ def play(shape: Shape, restored: Any = None) -> tuple[list[Any], dict[int, Any]]
         return float(loss)
 
     snapshots: dict[int, Any] = {}
-    top = session._top
+    top = session._course.top
 
-    def noted() -> None:
-        top()
-        found = session._state.snapshot(session._guard.boundary)
+    def noted(step: int) -> None:
+        top(step)
+        found = session._course._state.snapshot(session._course._guard.boundary)
         tensors = {name: tensor.clone() for name, tensor in found.tensors.items()}
-        snapshots[session.step] = (session.step, tensors, json.loads(json.dumps(found.values)))
+        snapshots[step] = (step, tensors, json.loads(json.dumps(found.values)))
 
-    session._top = noted
+    session._course.top = noted
     done = list(shape(session, loader, learn))
     session.close()
     return done, snapshots
