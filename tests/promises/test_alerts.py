@@ -18,7 +18,7 @@ from infra.stacks.deployment import Deployment
 from infra.stacks.observability.alerts import alerts
 from infra.stacks.observability.observed import Observed
 from tests.cloud.promql import Recorded, holds
-from tests.promises.world import World
+from tests.promises.world import World, wait_for_file
 
 pytestmark = pytest.mark.slow
 
@@ -83,13 +83,20 @@ def healthy(module_world: World) -> Told:
     """Preempted, back, complete."""
 
     def act(fleet: Fleet) -> None:
-        fleet.boot()
-        fleet.wait_event("committed", timeout=PATIENCE_S)
+        _train_past_a_commit(fleet)
         fleet.preempt()
+        fleet.env["TOY_PAUSE"] = ""
         fleet.recreate()
         assert fleet.wait_off(PATIENCE_S) == 0
 
-    return record(module_world, act, env={"TOY_STEP_S": "0.1"}, steps=30)
+    return record(module_world, act, env={"TOY_PAUSE": "forward:6:60"}, steps=30)
+
+
+def _train_past_a_commit(fleet: Fleet) -> None:
+    """Step 4 is committed, and step 6 under way: there is something to save."""
+    vm = fleet.boot()
+    fleet.wait_event("committed", timeout=PATIENCE_S)
+    wait_for_file(fleet, vm.disk / "in-forward-6")
 
 
 ONE_VM = [(-HOUR, 1)]
@@ -143,12 +150,11 @@ def test_a_trainer_that_crashes_again_and_again_and_an_agent_that_gives_up_alert
 
 def test_a_save_that_misses_its_window_alerts(module_world: World) -> None:
     def act(fleet: Fleet) -> None:
-        fleet.boot()
-        fleet.wait_event("committed", timeout=PATIENCE_S)
+        _train_past_a_commit(fleet)
         module_world.storage.outage(seconds=10.0)
         fleet.preempt(shutdown_s=10.0)
 
-    told = record(module_world, act, env={"TOY_STEP_S": "0.1"}, steps=1000, window="3 s")
+    told = record(module_world, act, env={"TOY_PAUSE": "forward:6:60"}, steps=30, window="3 s")
     assert "a save in a window came to nothing" in told.firing(2 * MINUTE, vms=ONE_VM)
     assert told.firing(20 * MINUTE, vms=ONE_VM) == set()
 

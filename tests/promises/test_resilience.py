@@ -11,7 +11,7 @@ import pytest
 
 from agent.checkpoint.bucket import Checkpoints
 from infra.local.bucket import RunRecords
-from tests.promises.world import World, incidents, release, wait_for_file, wait_for_hello
+from tests.promises.world import World, incidents, release, wait_for_faults, wait_for_file, wait_for_hello
 
 pytestmark = pytest.mark.slow
 
@@ -80,6 +80,7 @@ def test_an_agent_that_is_killed_while_draining_commits_the_snapshot_after_all(w
         world.storage.fault("stall", action="create", name="part-", seconds=10.0)
         vm = fleet.boot()
         wait_for_file(fleet, vm.disk / "in-forward-6")
+        wait_for_faults(world)  # the part is on its way, and stalls
         assert not any(event.name == "committed" for event in fleet.events)
         vm.process.send_signal(signal.SIGKILL)
         fleet.restart_agent()

@@ -96,6 +96,15 @@ def wait_for_hello(fleet: Fleet, timeout: float = 30.0) -> None:
         time.sleep(0.05)
 
 
+def wait_for_faults(world: World, timeout: float = 30.0) -> None:
+    """Until a request has met each fault that was set."""
+    deadline = time.monotonic() + timeout
+    while world.storage.pending_faults():
+        if time.monotonic() > deadline:
+            raise VmError(f"nobody has met {world.storage.pending_faults()}")
+        time.sleep(0.02)
+
+
 def wait_for_file(fleet: Fleet, path: Path, timeout: float = 30.0) -> None:
     deadline = time.monotonic() + timeout
     while not path.exists():
