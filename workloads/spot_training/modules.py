@@ -85,6 +85,7 @@ class ModuleThing(Thing):
         return {"plain": [path for path in now if path not in wrapped], "wrapped": wrapped}
 
     def standing(self) -> Iterator[tuple[str, Tensor]]:
+        """The parameters as the last save found them, by name: the tree is not walked."""
         for path, parameter in self._parameters.items():
             yield f"{self.name}.{path}", parameter
 

@@ -77,10 +77,6 @@ class TrainState:
         wrappers = [thing.thing for thing in things if isinstance(thing, StatefulThing)]
         return found + [wrapper for wrapper in wrappers if hasattr(wrapper, "param_groups")]
 
-    @property
-    def modules(self) -> list[nn.Module]:
-        return [thing.module for thing in self.things.values() if isinstance(thing, ModuleThing)]
-
     def parameters(self) -> Iterator[tuple[str, Tensor]]:
         """Whatever an optimizer may train, by name."""
         for thing in self.things.values():

@@ -45,10 +45,6 @@ class Thing:
         """What changes only in an update, as JSON and tensors."""
         return None
 
-    def standing(self) -> Iterator[tuple[str, Tensor]]:
-        """Tensors that only an update may change, by name: those of `live` that can be told without packing."""
-        return iter(())
-
     def check(self, packed: dict[str, Any], tensors: Mapping[str, Tensor]) -> Iterator[str]:
         """Why `packed` does not fit, a sentence each. Changes nothing."""
         return iter(())
