@@ -1,6 +1,6 @@
 """Who imports whom: downwards only, without a circle, by the source and by what an interpreter loads.
 
-The floors are those of the README's tree. An import counts wherever it stands: at the top, in a function, under
+The floors are those of docs/tree.md. An import counts wherever it stands: at the top, in a function, under
 `TYPE_CHECKING`.
 """
 
