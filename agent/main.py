@@ -22,6 +22,7 @@ from agent.checkpoint.bucket import Checkpoints
 from agent.checkpoint.drain import Uploader
 from agent.checkpoint.saver import Saver
 from agent.config import RunConfig, RunFileError, load_run, parse_seconds
+from agent.config.causes import ENDS_OF_RUN
 from agent.config.program import trainer_command
 from agent.notices import Notices
 from agent.notices.logind import Logind
@@ -30,6 +31,7 @@ from agent.notices.signals import signal_notices
 from agent.run.daemon import Daemon
 from agent.run.handover import handover_on_hangup
 from agent.run.judgement import EXIT_AGAIN, EXIT_VM_UNFIT
+from agent.run.spending import Spending
 from agent.store import StoreError, open_store
 from agent.telemetry import journal
 from agent.telemetry.cloud_log import CloudLog, cloud_log
@@ -37,12 +39,14 @@ from agent.telemetry.health import Health
 from agent.telemetry.ledger import Ledger
 from agent.trainer.host import Host
 from agent.trainer.scope import own_unit
+from agent.vm import boot
 from agent.vm.group import GROUP, finish
 
 log = structlog.get_logger()
 
 _LEARN_FIRST_S = 1.0  # the run does not wait longer to begin: its notices and its end are learned as well later
 _LEARN_EVERY_S = 0.5
+CLAIMANT = "claimant"
 NOTICE_ATTRIBUTE = "spot-notice"  # custom metadata: how long before ACPI G2 this VM's template lets it know
 
 
@@ -80,13 +84,13 @@ async def supervise(
             else:
                 vm, replaceable, warning_s = machine.name, GROUP in machine.attributes, warning_of(machine, warning_s)
         try:
-            boot = claimant(state_dir)
+            claims_as = claimant(state_dir)
             store = open_store(f"{run.checkpoint.bucket}/{run.run_id}")
         except (OSError, StoreError) as error:
             why = f"{state_dir} can't be written: {error}" if isinstance(error, OSError) else str(error)
             log.error("vm_unfit", error=why)
             return EXIT_VM_UNFIT if replaceable else EXIT_AGAIN
-        saver = Saver(Checkpoints(store, run.run_id), Uploader(store), run.checkpoint.keep, boot)
+        saver = Saver(Checkpoints(store, run.run_id), Uploader(store), run.checkpoint.keep, claims_as)
         host = Host(
             run,
             run_file,
@@ -95,11 +99,20 @@ async def supervise(
             own_unit(),
             saver,
             health,
-            Ledger(store, run.run_id, vm, boot),
+            Ledger(store, run.run_id, vm, claims_as),
             time.monotonic,
         )
+        ours = client is not None and "SPOT_LOCAL_VM" not in os.environ  # else the machine is others' as well
+        began = boot.started() if ours else (state_dir / CLAIMANT).stat().st_mtime
+        spending = Spending(host, started=began, wall=time.time)
         daemon = Daemon(
-            host, notices, warning_s=warning_s, is_preempted=is_preempted, replaceable=replaceable, ears=ears
+            host,
+            notices,
+            spending=spending,
+            warning_s=warning_s,
+            is_preempted=is_preempted,
+            replaceable=replaceable,
+            ears=ears,
         )
         if client and not machine:  # a metadata server that is away at boot costs nothing for good
             learning = asyncio.create_task(learn_machine(client, daemon))
@@ -111,6 +124,8 @@ async def supervise(
         except Exception as error:  # said while Cloud Logging still hears it
             log.error("agent_failed", error=repr(error), exc_info=error)
             raise
+        if daemon.cause in ENDS_OF_RUN or (daemon.cause == "vm_unfit" and daemon.replaceable):
+            await spending.leave_last()
         if client:
             await finish(daemon.cause, client)
         return status
@@ -119,7 +134,7 @@ async def supervise(
 def claimant(state_dir: Path) -> str:
     """This boot of this VM: a name that survives the agent, but not the VM's disk. OSError where it can't be kept."""
     state_dir.mkdir(parents=True, exist_ok=True)
-    path = state_dir / "claimant"
+    path = state_dir / CLAIMANT
     if not path.exists() or not path.read_text():
         aside = path.with_suffix(".tmp")
         aside.write_text(uuid.uuid4().hex)

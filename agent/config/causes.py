@@ -18,6 +18,7 @@ Cause = Literal[
     "hang",
     "superseded",  # another VM trains this run
     "vm_unfit",  # this VM can't: another one may
+    "max_cost",  # its VMs have cost what the run file allows
     "gave_up",  # this run can't, on any VM
 ]
 
@@ -25,5 +26,5 @@ Failure = Literal["crash", "out_of_memory", "hang"]
 FAILURES: tuple[Failure, ...] = ("crash", "out_of_memory", "hang")
 """The trainer's own ends: tried again, in bounds (`agent.trainer.restarts`)."""
 
-ENDS_OF_RUN: tuple[Cause, ...] = ("complete", "gave_up")
+ENDS_OF_RUN: tuple[Cause, ...] = ("complete", "max_cost", "gave_up")
 """After these no VM is needed any more: the group goes to zero."""

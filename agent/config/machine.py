@@ -70,6 +70,10 @@ class Machine(Section):
     max_run_duration: Seconds | None = None
     """Compute Engine stops a VM that has run this long. Unit: duration. Default: null (no limit)."""
 
+    hourly_usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """What one VM costs an hour, GPUs and disks included; see https://cloud.google.com/spot-vms/pricing (your region);
+    with alternatives the dearest. Unit: US dollars per hour. Default: null (not known)."""
+
     @property
     def placement(self) -> Spread:
         """`spread`, or what suits this number of VMs."""
@@ -159,6 +163,10 @@ class StageMachine(Section):
 
     vms: int | None = Field(default=None, ge=1, le=1000)
     """As machine.vms. Unit: VMs. Default: null (the run's)."""
+
+    hourly_usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """As machine.hourly_usd. Unit: US dollars per hour. Default: null (the run's, or not known where the stage has its
+    own type or provisioning)."""
 
     max_run_duration: Seconds | None = None
     """As machine.max_run_duration. Unit: duration. Default: null (the run's)."""

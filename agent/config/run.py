@@ -1,6 +1,7 @@
 """One run, as its file describes it."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from pydantic import Field, ValidationError
@@ -14,6 +15,8 @@ from agent.config.sections import ON_THEIR_OWN, Checkpoint, PriceCap, Stage, Sup
 
 _OF_THE_TYPE: dict[str, Any] = {"accelerators": None, "alternatives": []}
 """Keys of a machine that say nothing of a machine of another type."""
+_PRICED = {"type", "accelerators", "provisioning", "alternatives", "local_ssd"}
+"""Keys of a machine that its price depends on."""
 
 
 class RunConfig(Section):
@@ -65,6 +68,8 @@ class RunConfig(Section):
         merged = self.machine.model_dump(mode="json") | stage.machine.model_dump(mode="json", exclude_unset=True)
         if stage.machine.type is not None:
             merged |= {key: empty for key, empty in _OF_THE_TYPE.items() if key not in stage.machine.model_fields_set}
+        if stage.machine.model_fields_set & _PRICED and stage.machine.hourly_usd is None:
+            merged["hourly_usd"] = None
         return Machine.model_validate(merged)
 
     def experiments(self) -> tuple["RunConfig", ...]:
@@ -81,6 +86,7 @@ class RunConfig(Section):
             yield from self._refused_for_a_trainer()
         yield from self._refused_cadences()
         yield from self._refused_stages()
+        yield from self._refused_bound()
         yield from self._refused_ablations()
 
     def _refused_for_a_program(self) -> Iterator[Refusal]:
@@ -161,6 +167,23 @@ class RunConfig(Section):
                     given: dict[str, Any] = mistake.get("ctx", {})
                     where = ("stages", place, "machine", *mistake["loc"])
                     yield Refusal(where, given.get("reason", mistake["msg"]), given.get("fix", "see machine"))
+
+    def _refused_bound(self) -> Iterator[Refusal]:
+        if self.supervision.max_cost is None:
+            return
+        fix = "add hourly_usd: US DOLLARS, from https://cloud.google.com/spot-vms/pricing for your region"
+        if self.machine.hourly_usd is None:
+            yield Refusal(
+                ("supervision", "max_cost"), "no price is known that it could be reckoned by", f"{fix}, to machine"
+            )
+        for place, stage in enumerate(self.stages):
+            with suppress(ValidationError):  # told elsewhere
+                if self.machine.hourly_usd is not None and self.machine_for(stage).hourly_usd is None:
+                    yield Refusal(
+                        ("stages", place, "machine"),
+                        "its price is not known, and supervision.max_cost is reckoned by it",
+                        fix,
+                    )
 
     def _refused_ablations(self) -> Iterator[Refusal]:
         if self.ablations is None:

@@ -178,6 +178,10 @@ class Supervision(Section):
     crash_limit: int = Field(default=3, ge=1)
     """Crashes in a row, without a step done, after which the run stops. Unit: crashes. Default: 3."""
 
+    max_cost: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """What the run's VMs may cost in all, by their hours and machine.hourly_usd (storage and traffic are not in it).
+    There the state is saved, the run stops, and its group goes to zero. Unit: US dollars. Default: null (no bound)."""
+
     def refusals(self) -> Iterator[Refusal]:
         if self.stop_grace > LONGEST_GRACE:
             yield Refusal(

@@ -27,6 +27,7 @@ from agent.run.drill import answer_drill
 from agent.run.emergency import RECORD_S, use_window
 from agent.run.judgement import GaveUp, after_failure, judge
 from agent.run.patience import keep_warm, patiently
+from agent.run.spending import MaxCostReached, Spending
 from agent.run.window import SHUTDOWN_SOURCES, Window
 from agent.store import StoreError
 from agent.store.formats import NewerFormatError
@@ -69,6 +70,7 @@ class Daemon:
         host: Host,
         notices: Notices,
         *,
+        spending: Spending,
         warning_s: float = 0.0,
         is_preempted: Callable[[], Awaitable[bool]] | None = None,
         replaceable: bool = False,
@@ -76,6 +78,7 @@ class Daemon:
     ) -> None:
         self.host = host
         self.notices = notices
+        self.spending = spending
         self.warning_s = warning_s
         self.is_preempted = is_preempted
         self.replaceable = replaceable
@@ -103,6 +106,7 @@ class Daemon:
         for watcher in watchers:
             watcher.add_done_callback(_say_why)
         self.spawn(report(lambda: not any(watcher.done() for watcher in watchers), self.status))
+        self.spawn(self.spending.leave_signs())
         notify(ready=1)
         try:
             return await self._unless_window_closes(self._attempts())
@@ -110,8 +114,8 @@ class Daemon:
             log.info("complete", why="another VM finished it just now")
             self.cause = "complete"
             return 0
-        except (GaveUp, VmUnfit, ResultRefused, StoreError, RestoreError, NewerFormatError, AttemptError,
-                Superseded, ArenaError, OSError) as error:  # fmt: skip
+        except (GaveUp, MaxCostReached, VmUnfit, ResultRefused, StoreError, RestoreError, NewerFormatError,
+                AttemptError, Superseded, ArenaError, OSError) as error:  # fmt: skip
             return await self._give_up(error)
         finally:
             for task in self._background:
@@ -185,11 +189,13 @@ class Daemon:
         return await asyncio.to_thread(is_complete, self.host.saver.checkpoints.line, timeout=_CALL_TIMEOUT_S)
 
     async def _begin(self) -> Attempt:
+        await self.spending.ask()
         return await start_attempt(self.host, passed_over=self.restarts.passed_over)
 
     async def _end(self, attempt: Attempt) -> Ending:
         """How the attempt ended; in a window, what the window came to."""
         attempt.yields = self.window is not None
+        self.spending.guard(attempt)
         ending = await await_end(attempt)
         if self.window is None:
             return ending
@@ -206,12 +212,10 @@ class Daemon:
     async def _give_up(self, error: Exception) -> int:
         """Say why, and for whom it is over: this try, this VM, or the run."""
         status, kind = await judge(self.host, error, replaceable=self.replaceable)
-        if kind == "vm_unfit":
-            log.error("vm_unfit", error=str(error))
-        else:
-            log.error("gave_up", error=str(error))
         self.cause = kind
         record = self._incident(kind, "agent", detail=str(error))
+        if isinstance(error, MaxCostReached):
+            await self.spending.keep(record, self.attempt, error)
         await self.host.ledger.write(record)
         return status
 
@@ -255,7 +259,8 @@ class Daemon:
 
     async def _close_window(self, window: Window, incident: Incident) -> None:
         try:
-            await use_window(self.host, window, incident, self.attempt, self.is_preempted)
+            using = use_window(self.host, window, incident, self.attempt, self.is_preempted)
+            await asyncio.gather(using, self.spending.leave_last(window))
         finally:
             window.closed.set()
 

@@ -11,6 +11,7 @@ import structlog
 from agent.checkpoint.line import AttemptError, Superseded
 from agent.checkpoint.restore import RestoreError
 from agent.config.causes import FAILURES, Cause
+from agent.run.spending import MaxCostReached
 from agent.store import NotFound, StoreError
 from agent.store.formats import NewerFormatError
 from agent.trainer.attempt import Attempt
@@ -57,9 +58,20 @@ async def after_failure(
 
 
 async def judge(host: Host, error: Exception, *, replaceable: bool) -> tuple[int, Cause]:
-    """The exit status after `error`, and the cause of the end of this VM's work."""
+    """The exit status after `error`, and the cause of the end of this VM's work; said."""
+    status, cause = await _judged(host, error, replaceable=replaceable)
+    if cause == "vm_unfit":
+        log.error("vm_unfit", error=str(error))
+    else:
+        log.error("gave_up", error=str(error))
+    return status, cause
+
+
+async def _judged(host: Host, error: Exception, *, replaceable: bool) -> tuple[int, Cause]:
     if isinstance(error, (Superseded, AttemptError)):  # somebody else trains this run
         return EXIT_GAVE_UP, "superseded"
+    if isinstance(error, MaxCostReached):
+        return EXIT_GAVE_UP, "max_cost"
     if isinstance(error, (GaveUp, ResultRefused, NewerFormatError, NotFound)):
         return EXIT_GAVE_UP, "gave_up"
     if isinstance(error, RestoreError) and not error.passing:

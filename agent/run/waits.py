@@ -66,6 +66,10 @@ WAITS = (
     Wait("a checkpoint is fetched", 900.0, _FETCH, "spot_training.link:_WELCOME_TIMEOUT_S"),
     Wait("the trainer waits for its state", 1800.0, "spot_training.link:_WELCOME_TIMEOUT_S", _START),
     Wait("a bucket that is away, or a grant that spreads", 900.0, _AWAY, _GROUP),
+    Wait("a call about hours", 30.0, "agent.run.spending:_CALL_TIMEOUT_S", _AWAY),
+    Wait("the last sign of life", 1.0, "agent.run.spending:_LAST_SIGN_TIMEOUT_S", "agent.run.emergency:RECORD_S"),
+    Wait("at max_cost, the trainer stages", 60.0, "agent.run.spending:_STAGE_TIMEOUT_S", _HANG),
+    Wait("at max_cost, what is staged is committed", 600.0, "agent.run.spending:_COMMIT_TIMEOUT_S", _DRAIN),
     # The trainer's phases
     Wait("a busy main thread is heard of", 5.0, "spot_training.beats:BEAT_S", _HANG),
     Wait("a periodic save is answered", 60.0, "agent.trainer.saves:_PERIODIC_TIMEOUT_S", _HANG),

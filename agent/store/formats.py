@@ -9,6 +9,8 @@ LINE_FORMAT = 1
 """Of an entry of the line."""
 LEDGER_FORMAT = 1
 """Of a record of an incident or a return."""
+HOURS_FORMAT = 1
+"""Of a sign of a VM's life."""
 TRAINER_FORMAT = 1
 """Of what an agent notes on its VM of the trainer that it started."""
 

@@ -125,8 +125,8 @@ class Attempt:
     def _on_done(self, task: asyncio.Task[Any]) -> None:
         """What can't be fetched, or not stored, ends the attempt."""
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) and not self.trouble.done():
-            self.trouble.set_exception(error)
+        if not task.cancelled() and (error := task.exception()):
+            self.fail(error)  # type: ignore[arg-type]
 
     # --- the trainer speaks ---
 
@@ -248,6 +248,11 @@ class Attempt:
         return self.phases.now if self.link or self.phases.now != "starting" else "starting the trainer"
 
     # --- the end ---
+
+    def fail(self, error: Exception) -> None:
+        """Something but the trainer ends the attempt."""
+        if not self.trouble.done():
+            self.trouble.set_exception(error)
 
     async def stop(self, *, grace: float, patience: float = 5.0) -> bool:
         """SIGTERM, `grace` seconds, SIGKILL. False where the kernel has not cleared it away `patience` s later."""

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.config import load_run
+from agent.config import RunConfig, load_run
 from infra.stacks.deployment import Deployment, NotDeployable
 from infra.stacks.fleet.images import CPU_IMAGE, GPU_IMAGE
 from infra.stacks.fleet.metadata import metadata_of
 from infra.stacks.fleet.patience import BOOT_S, RESTART_S
 from infra.stacks.fleet.plan import groups_of
+from infra.stacks.fleet.scheduling import longest_s as longest_of
 from infra.stacks.machine_types import BUILT_IN_GPUS
 from tests.cloud.terraform import rendered
 
@@ -144,6 +145,27 @@ def test_standard_for_a_day(synthesized: Synthesize) -> None:
         "instance_termination_action": "DELETE",
         "max_run_duration": {"seconds": 86400},
     }
+
+
+@pytest.mark.parametrize(
+    ("changes", "longest_s"),
+    [
+        ({}, None),
+        ({"machine": {"max_run_duration": "10 h"}}, 36000.0),
+        ({"machine": {"hourly_usd": 2.0}, "supervision": {"max_cost": 40}}, 72900.0),
+        ({"machine": {"hourly_usd": 2.0, "max_run_duration": "10 h"}, "supervision": {"max_cost": 40}}, 36000.0),
+        ({"machine": {"hourly_usd": 0.01}, "supervision": {"max_cost": 1000}}, None),  # more than Compute Engine counts
+    ],
+)
+def test_a_vm_whose_agent_can_not_end_it_runs_no_longer_than_max_cost_pays_for(
+    changes: dict[str, Any], longest_s: float | None
+) -> None:
+    minimal = {
+        "run_id": "run",
+        "workload": {"kind": "script", "command": ["python", "train.py"]},
+        "checkpoint": {"bucket": "gs://runs"},
+    }
+    assert longest_of(RunConfig.model_validate(minimal | changes)) == longest_s
 
 
 def test_standard_without_gpu_is_moved_and_not_stopped(synthesized: Synthesize) -> None:

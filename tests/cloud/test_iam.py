@@ -24,6 +24,7 @@ own milestones/      create read list                    -          read list
 own results/         create read list                    -          read list
 own metrics/         create read list                    -          read list
 own events/          create read list                    -          read list
+own hours/           create read list                    -          read list
 own line/            create read list                    -          read list
 run of a like name   -                                   -          read list
 another run          -                                   -          read list

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator
 
 import pytest
 
+from agent.telemetry.hours import Hours, reckon
 from infra.local.compute import READ, UPDATE, ComputeServer
 from infra.local.fleet import Fleet
-from tests.promises.world import World
+from tests.promises.world import World, incidents
 
 pytestmark = pytest.mark.slow
 
@@ -76,6 +78,43 @@ def test_a_run_that_fails_on_a_second_vm_too_is_given_up_and_its_group_goes_to_z
         names = [event.name for event in fleet.events]
         assert names.index("vm_unfit") < names.index("gave_up") < names.index("group_resized")
     assert (groups.own.target_size, groups.next.target_size) == (0, 0)
+
+
+def test_a_run_that_has_cost_what_it_may_is_saved_and_stopped_and_goes_on_when_the_bound_is_raised(
+    world: World, groups: Groups
+) -> None:
+    """A VM at a dollar a second: twelve of them, of which starting takes some."""
+    groups.allow(OWN, NEXT)
+    slow = {"TOY_STEP_S": "0.1"}
+    with world.fleet(env=slow, steps=2000, every="2000 steps", hourly_usd=3600, max_cost=12) as fleet:
+        groups.join(fleet)
+        fleet.boot()
+        assert fleet.wait_off(60.0) == 3
+        (gave_up,) = [event.values for event in fleet.events if event.name == "gave_up"]
+        assert "supervision.max_cost is $12" in gave_up["error"], "and what was spent, and how to go on"
+        assert "in one boot" in gave_up["error"]
+        assert "`spot start`" in gave_up["error"]
+        (record,) = incidents(fleet, world.store(fleet))
+        assert (record["kind"], record["steps_lost"]) == ("max_cost", 0)
+        assert record["step_committed"] > 0
+        assert groups.own.target_size == 0
+
+        begun = len(fleet.events)
+        fleet.recreate()
+        assert fleet.wait_off(60.0) == 3, "nothing is trained before somebody raises it"
+        again = {event.name for event in fleet.events[begun:]}
+        assert "gave_up" in again
+        assert "trainer_started" not in again
+
+        raised = time.monotonic()
+        run_file = world.folder / f"{fleet.name}.yaml"
+        run_file.write_text(run_file.read_text().replace("max_cost: 12", "max_cost: 1200"))
+        fleet.recreate()
+        resumed = fleet.wait_event("resumed", timeout=30.0, since=raised).values
+        assert (resumed["source"], resumed["step"]) == ("bucket", record["step_committed"])
+        ended, _, now = Hours(world.store(fleet)).newest(timeout=10.0)
+        assert (ended.ended, now.ended) == (True, False)
+        assert 11.0 < reckon([ended], hourly_usd=0.0).usd < 25.0
 
 
 def test_a_preempted_vm_leaves_its_group_as_it_is(world: World, groups: Groups) -> None:

@@ -8,14 +8,32 @@ from cdktn_provider_google.compute_instance_template import (
     ComputeInstanceTemplateSchedulingPreemptionNoticeDuration,
 )
 
-from agent.config import Machine
+from agent.config import RunConfig
+from agent.config.machine import MAX_RUN_DURATION
 from infra.stacks.machines import gpus_of
 
+_LAST_SAVE_S = 900.0
+"""For what the agent does at `supervision.max_cost`, before Compute Engine ends the VM."""
 
-def scheduling_of(machine: Machine) -> ComputeInstanceTemplateScheduling:
+
+def longest_s(run: RunConfig) -> float | None:
+    """How long a VM may run: `machine.max_run_duration`, and no longer than `supervision.max_cost` pays for its like.
+
+    The agent ends the run at the cost; this is for VMs whose agent can't.
+    """
+    machine, bound = run.machine, run.supervision.max_cost
+    limits = [] if machine.max_run_duration is None else [machine.max_run_duration]
+    if bound is not None and machine.hourly_usd is not None:
+        paid_s = bound / (machine.hourly_usd * machine.vms) * 3600 + _LAST_SAVE_S
+        limits += [paid_s] if paid_s <= MAX_RUN_DURATION[1] else []
+    return min(limits, default=None)
+
+
+def scheduling_of(run: RunConfig) -> ComputeInstanceTemplateScheduling:
     """The template's `scheduling` block."""
+    machine = run.machine
     spot = machine.provisioning == "spot"
-    limit = machine.max_run_duration
+    limit = longest_s(run)
     return ComputeInstanceTemplateScheduling(
         provisioning_model="SPOT" if spot else "STANDARD",
         preemptible=spot,

@@ -51,7 +51,7 @@ def define_template(
         ]
         if machine.accelerators and machine.type.startswith("n1-")
         else None,
-        scheduling=scheduling_of(machine),
+        scheduling=scheduling_of(group.run),
         disk=[
             ComputeInstanceTemplateDisk(
                 boot=True,

@@ -21,6 +21,7 @@ from agent.checkpoint.saver import Saver
 from agent.config import load_run
 from agent.notices import Notice, Notices
 from agent.run.daemon import Daemon
+from agent.run.spending import Spending
 from agent.store import open_store
 from agent.telemetry.health import Health
 from agent.telemetry.ledger import Ledger
@@ -147,7 +148,8 @@ async def machine(folder: Path, *, warning_s: float = 0.0, run: str = RUN, **cha
     host = Host(
         load_run(run_file), run_file, folder, [], None, saver, Health(), Ledger(store, "run", "vm", "boot"), clock
     )
-    daemon = Daemon(host, Notices(clock), warning_s=warning_s)
+    spending = Spending(host, started=0.0, wall=clock)
+    daemon = Daemon(host, Notices(clock), spending=spending, warning_s=warning_s)
     attempt = Attempt(host, 1, cast(Any, None), None)
     playing = Machine(daemon, attempt, **changes)
     attempt.process = cast(Any, playing)

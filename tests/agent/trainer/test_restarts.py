@@ -11,7 +11,7 @@ from agent.config.causes import FAILURES, Cause
 from agent.trainer.restarts import Decision, Restarts
 
 ENDS: tuple[Cause, ...] = ("complete", "preempted", "operator_stop", "superseded")
-NO_TRAINERS_END = {"maintenance", "drill", "vm_unfit", "gave_up"}
+NO_TRAINERS_END = {"maintenance", "drill", "vm_unfit", "max_cost", "gave_up"}
 
 
 def test_every_cause_has_a_rule() -> None:
