@@ -7,6 +7,7 @@ It only instantiates. Plain Terraform or OpenTofu can take it from here: each st
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -71,9 +72,12 @@ def main() -> None:
         with ThreadPoolExecutor(1) as pool:  # another process builds the bundle while this one waits for the bindings
             bundle = pool.submit(lambda: os.environ.get("SPOT_BUNDLE") or str(build(Path("dist"))))
             load_bindings()
+        out = Path(os.environ.get("CDKTF_OUTDIR", "cdktf.out"))
+        out.mkdir(parents=True, exist_ok=True)
+        shutil.copy(bundle.result(), out)
         synthesize(
             deployment,
-            out=Path(os.environ.get("CDKTF_OUTDIR", "cdktf.out")),
+            out=out,
             bundle=bundle.result(),
             # Destroying the bucket takes its name, said twice.
             keep_bucket=os.environ.get("SPOT_DELETE_BUCKET") != deployment.bucket,

@@ -30,9 +30,9 @@ def main() -> None:
     for what in parser.parse_args().what:
         began = time.monotonic()
         try:
-            stacks = read(what) if what.is_dir() else synthesize(what)
+            app = read(what) if what.is_dir() else synthesize(what)
             synthesized = time.monotonic()
-            proof = prove(stacks)
+            proof = prove(app)
         except (NotSynthesized, NoBindings) as error:
             console.print(Text(f"{what}: {error}", style="bold red"))
             sys.exit(2)

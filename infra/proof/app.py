@@ -7,12 +7,12 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.proof import bindings, names, stack
+from infra.proof import bindings, names, order, stack
 from infra.proof.mistake import Mistake
 from infra.proof.schema import Schema
 
@@ -27,6 +27,16 @@ class NotSynthesized(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
+class App:
+    """What an app has written."""
+
+    stacks: Mapping[str, Json]
+    """Each stack's cdk.tf.json, by name."""
+    before: Mapping[str, Collection[str]]
+    """The stacks that each depends on itself, as the manifest has them."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Proof:
     provider: str
     """Version of Google's provider that the stacks were held against."""
@@ -35,26 +45,35 @@ class Proof:
     mistakes: list[Mistake]
 
 
-def prove(stacks: Mapping[str, Json], *, cache: Path | None = None) -> Proof:
-    """`stacks`: what `read` returns. Raises bindings.NoBindings."""
+def prove(app: App, *, cache: Path | None = None) -> Proof:
+    """Raises bindings.NoBindings."""
+    stacks = app.stacks
     schema = Schema(found=bindings.load(cache))
     found = [mistake for name, one in stacks.items() for mistake in stack.mistakes(name, one, schema)]
     found += names.mistakes(stacks)
+    found += order.mistakes(stacks, app.before)
     blocks = {
         name: sum(len(named) for part in _PARTS for named in one.get(part, {}).values()) for name, one in stacks.items()
     }
     return Proof(provider=schema.version, blocks=blocks, mistakes=found)
 
 
-def read(out: Path) -> dict[str, Json]:
-    """The stacks below an app's folder, by name. Raises NotSynthesized."""
+def read(out: Path) -> App:
+    """The stacks below an app's folder. Raises NotSynthesized."""
     files = sorted(out.glob("stacks/*/cdk.tf.json"))
     if not files:
         raise NotSynthesized(f"{out} has no stacks/NAME/cdk.tf.json\n    fix: make synth, or name a run file")
-    return {path.parent.name: _parse(path) for path in files}
+    manifest = out / "manifest.json"
+    if not manifest.is_file():
+        raise NotSynthesized(f"{out} has no manifest.json, which says which stack comes first\n    fix: make synth")
+    written = json.loads(manifest.read_text())["stacks"]
+    return App(
+        stacks={path.parent.name: _parse(path) for path in files},
+        before={name: entry.get("dependencies", []) for name, entry in written.items()},
+    )
 
 
-def synthesize(run_file: Path) -> dict[str, Json]:
+def synthesize(run_file: Path) -> App:
     """The stacks of a run file, from `python -m infra.main`, as cdktf runs it. Raises NotSynthesized."""
     with tempfile.TemporaryDirectory(prefix="spot-proof-") as out:
         env = {**os.environ, "SPOT_RUN": str(run_file), "CDKTF_OUTDIR": out}

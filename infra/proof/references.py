@@ -34,7 +34,7 @@ class _Check:
         needs: dict[str, set[str]] = {}
         for address, body in self._blocks():
             needs[address] = set()
-            for path, text in _texts(address, body):
+            for path, text in texts(address, body):
                 scanned = scan(text)
                 for trouble in scanned.troubles:
                     yield self._mistake(path, trouble, _ESCAPE)
@@ -42,7 +42,7 @@ class _Check:
                     yield from self._resolve(path, reference, body, needs[address])
             yield from self._bare(address, body, needs[address])
         for part in ("terraform", "variable"):
-            for path, text in _texts(part, self.all.get(part, {})):
+            for path, text in texts(part, self.all.get(part, {})):
                 if scan(text).references:
                     yield self._mistake(path, "must be plain text: Terraform reads it before all else", "write it out")
         try:
@@ -136,16 +136,16 @@ class _Check:
         return Mistake(stack=self.stack, path=path, reason=reason, fix=fix)
 
 
-def _texts(path: str, value: Any, *, top: bool = True) -> Iterator[tuple[str, str]]:
+def texts(path: str, value: Any, *, top: bool = True) -> Iterator[tuple[str, str]]:
     """All texts below `value`, keys of maps among them: Terraform evaluates those too."""
     if isinstance(value, str):
         yield path, value
     elif isinstance(value, list):
         for place, one in enumerate(value):
-            yield from _texts(f"{path}[{place}]", one, top=False)
+            yield from texts(f"{path}[{place}]", one, top=False)
     elif isinstance(value, dict):
         for name, one in value.items():
             if name == COMMENT or (top and name in _BARE):
                 continue
             yield path, name
-            yield from _texts(f"{path}.{name}", one, top=False)
+            yield from texts(f"{path}.{name}", one, top=False)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from infra.proof import bindings, stack
-from infra.proof.app import prove
+from infra.proof.app import prove, read
 from infra.proof.schema import Schema
 from tests.cloud.examples import EXAMPLES
 from tests.cloud.seeded import seeded
@@ -25,7 +25,7 @@ def schema() -> Schema:
 
 
 def test_every_example_passes(example: Synthesized) -> None:
-    assert [str(mistake) for mistake in prove(example.stacks).mistakes] == []
+    assert [str(mistake) for mistake in prove(read(example.out)).mistakes] == []
 
 
 def test_every_seeded_mistake_is_caught_where_it_is(synthesized: Synthesize, schema: Schema) -> None:

@@ -49,12 +49,11 @@ def define_group(
     template: ComputeInstanceTemplate,
     health: ComputeHealthCheck,
     after: Sequence[ITerraformDependable],
-) -> None:
+) -> ITerraformDependable:
     """A zonal group for one zone, else a regional one. `after`: what the first VM must find there."""
     if group.zone is not None:
-        _define_zonal(scope, group=group, zone=group.zone, template=template, health=health, after=after)
-    else:
-        _define_regional(scope, group=group, template=template, health=health, after=after)
+        return _define_zonal(scope, group=group, zone=group.zone, template=template, health=health, after=after)
+    return _define_regional(scope, group=group, template=template, health=health, after=after)
 
 
 def _define_zonal(
@@ -65,8 +64,8 @@ def _define_zonal(
     template: ComputeInstanceTemplate,
     health: ComputeHealthCheck,
     after: Sequence[ITerraformDependable],
-) -> None:
-    ComputeInstanceGroupManager(
+) -> ITerraformDependable:
+    return ComputeInstanceGroupManager(
         scope,
         f"group-{group.name}",
         name=group.name,
@@ -101,11 +100,11 @@ def _define_regional(
     template: ComputeInstanceTemplate,
     health: ComputeHealthCheck,
     after: Sequence[ITerraformDependable],
-) -> None:
+) -> ITerraformDependable:
     machine = group.machine
     zones = len(machine.zones) or MOST_ZONES
     may_move = machine.placement in ("any", "balanced") and zones > 1
-    ComputeRegionInstanceGroupManager(
+    return ComputeRegionInstanceGroupManager(
         scope,
         f"group-{group.name}",
         name=group.name,

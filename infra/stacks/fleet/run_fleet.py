@@ -21,8 +21,9 @@ class RunFleet(Construct):
         health = define_health_check(self, name=shorten(f"spot-{run.run_id}", 63), run=run)
         groups = groups_of(deployment)
         identity = RunIdentity(self, "identity", deployment=deployment)
-        for group in groups:
+        after = list(identity.grants)
+        for group in reversed(groups):  # the last first: a group's VMs start the one that follows
             template = define_template(
                 self, group=group, deployment=deployment, bundle=bundle, service_account=identity.email
             )
-            define_group(self, group=group, template=template, health=health, after=identity.grants)
+            after.append(define_group(self, group=group, template=template, health=health, after=[*after]))

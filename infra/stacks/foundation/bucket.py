@@ -32,7 +32,7 @@ def make_bucket(
     it is destroyed with everything in it.
     """
     key = deployment.cloud.kms_key
-    before = [*after, _let_storage_use(scope, key=key)] if key else after
+    before = [*after, _let_storage_use(scope, key=key, after=after)] if key else after
     return StorageBucket(
         scope,
         "bucket",
@@ -51,9 +51,9 @@ def make_bucket(
     )
 
 
-def _let_storage_use(scope: Construct, *, key: str) -> KmsCryptoKeyIamMember:
+def _let_storage_use(scope: Construct, *, key: str, after: list[ITerraformDependable]) -> KmsCryptoKeyIamMember:
     """Cloud Storage encrypts as an account of its own in the project, which must be allowed to use the key first."""
-    agent = DataGoogleStorageProjectServiceAccount(scope, "storage-agent")
+    agent = DataGoogleStorageProjectServiceAccount(scope, "storage-agent", depends_on=after)
     return KmsCryptoKeyIamMember(
         scope,
         "storage-may-use-key",

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cdktn import ITerraformDependable
 from cdktn_provider_google.project_iam_member import ProjectIamMember, ProjectIamMemberCondition
 from cdktn_provider_google.secret_manager_secret import SecretManagerSecret
 from cdktn_provider_google.secret_manager_secret_iam_member import SecretManagerSecretIamMember
@@ -37,9 +38,17 @@ def operator_grants(deployment: Deployment) -> tuple[Grant, ...]:
 
 
 def admit_operators(
-    scope: Construct, *, deployment: Deployment, bucket: StorageBucket, secret: SecretManagerSecret
+    scope: Construct,
+    *,
+    deployment: Deployment,
+    bucket: StorageBucket,
+    secret: SecretManagerSecret,
+    after: list[ITerraformDependable],
 ) -> None:
-    """Let each of `cloud.operators` look at everything, add packages and set the secret; read it or delete, nobody."""
+    """Let each of `cloud.operators` look at everything, add packages and set the secret; read it or delete, nobody.
+
+    `after`: what a grant in the project waits for, such as the roles that it names.
+    """
     for operator in deployment.cloud.operators:
         who = _slug(operator)
         for grant in operator_grants(deployment):
@@ -50,6 +59,7 @@ def admit_operators(
                 role=grant.role,
                 member=operator,
                 condition=ProjectIamMemberCondition(title="ssh-only", expression=grant.only) if grant.only else None,
+                depends_on=after,
             )
         StorageBucketIamMember(
             scope, f"{who}-reads", bucket=bucket.name, role="roles/storage.objectViewer", member=operator

@@ -64,9 +64,14 @@ OPERATE = Role(
 ROLES = (RETIRE, RESIZE, OPERATE)
 
 
-def make_roles(scope: Construct, *, deployment: Deployment, after: list[ITerraformDependable]) -> None:
-    """All of `ROLES`. A deleted role keeps its name for 37 days; Terraform revives it in the first seven of them."""
-    for role in ROLES:
+def make_roles(
+    scope: Construct, *, deployment: Deployment, after: list[ITerraformDependable]
+) -> list[ITerraformDependable]:
+    """All of `ROLES`, for a grant to wait for: it names them as text, and Google refuses a role that is not there.
+
+    A deleted role keeps its name for 37 days; Terraform revives it in the first seven of them.
+    """
+    return [
         ProjectIamCustomRole(
             scope,
             f"role-{role.name}",
@@ -76,3 +81,5 @@ def make_roles(scope: Construct, *, deployment: Deployment, after: list[ITerrafo
             permissions=list(role.permissions),
             depends_on=after,
         )
+        for role in ROLES
+    ]

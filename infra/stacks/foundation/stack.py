@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cdktn import ITerraformDependable
 from constructs import Construct
 
 from infra.stacks.deployment import Deployment
@@ -20,8 +21,15 @@ class FoundationStack(GoogleStack):
     def __init__(self, scope: Construct, name: str, *, deployment: Deployment, keep_bucket: bool = True) -> None:
         super().__init__(scope, name, deployment=deployment, state=f"{deployment.bucket}/foundation", shared=True)
         enabled = enable_services(self, project=deployment.project)
-        bucket = make_bucket(self, deployment=deployment, keep=keep_bucket, after=[enabled["storage.googleapis.com"]])
-        make_network(self, deployment=deployment, after=[enabled["compute.googleapis.com"]])
-        secret = make_secret(self, deployment=deployment, after=[enabled["secretmanager.googleapis.com"]])
-        make_roles(self, deployment=deployment, after=[enabled["iam.googleapis.com"]])
-        admit_operators(self, deployment=deployment, bucket=bucket, secret=secret)
+
+        def on(*names: str) -> list[ITerraformDependable]:
+            return [enabled[f"{name}.googleapis.com"] for name in names]
+
+        # The provider asks Compute Engine for the number of the project that a bucket is made in.
+        bucket = make_bucket(self, deployment=deployment, keep=keep_bucket, after=on("storage", "compute"))
+        make_network(self, deployment=deployment, after=on("compute"))
+        secret = make_secret(self, deployment=deployment, after=on("secretmanager"))
+        roles = make_roles(self, deployment=deployment, after=on("iam"))
+        admit_operators(
+            self, deployment=deployment, bucket=bucket, secret=secret, after=[*roles, *on("cloudresourcemanager")]
+        )

@@ -21,7 +21,9 @@ class PackagesStack(GoogleStack):
             "bundle",
             bucket=deployment.bucket,
             name=f"{PACKAGES}{bundle.name}",
-            source=str(bundle.resolve()),
+            # From this stack's folder to the app's, where `infra.main` puts it: a path of this machine would be another
+            # one on the next, and the object would be deleted and made again under VMs that boot.
+            source=f"../../{bundle.name}",
             content_type="application/gzip",
             # VMs of other runs, and of this one until they are replaced, may still install from an older bundle.
             deletion_policy="ABANDON",
