@@ -158,7 +158,9 @@ EVENTS: dict[str, EventDoc] = {
     # The VM's way up: infra/stacks/fleet/runtime/startup.sh
     "boot_stage": _doc("a stage of the startup script is over; outcome: ok, failed", "stage duration_ms outcome"),
     "boot_ready": _doc("the startup script is done; uptime_ms: since the kernel started", "duration_ms uptime_ms"),
+    "boot_delayed": _doc("a stage failed and is tried again: a grant takes minutes to spread", "stage"),
     "boot_failed": _doc("the VM can't train; stage says where it stopped", "stage"),
+    "boot_gave_up": _doc("boots in a row failed, or a grant is missing: the group is set to zero, and why", "stage"),
     "disk_left_alone": _doc("a disk was not used as scratch, and why", "disk"),
     "bundle_refused": _doc("the bundle is not what its name says"),
 }

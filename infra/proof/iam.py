@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from agent.store.names import EVENTS, HOURS, LINE, METRICS, MILESTONES, RESULTS, ROLLING
+from agent.store.names import BOOTS, EVENTS, HOURS, LINE, METRICS, MILESTONES, RESULTS, ROLLING
 from infra.proof.policy import Policy, Resource
 from infra.stacks.conditions import LIST_PREFIX
 from infra.stacks.deployment import EXPIRED, PACKAGES, Deployment
@@ -27,7 +27,7 @@ ACTIONS: Mapping[str, tuple[str, ...]] = {
 }
 """What can be done with objects, and all that it takes. `change` is of metadata: storage class, holds, Custom-Time."""
 
-OWN = (ROLLING, MILESTONES, RESULTS, METRICS, EVENTS, HOURS, LINE)
+OWN = (ROLLING, MILESTONES, RESULTS, METRICS, EVENTS, HOURS, LINE, BOOTS)
 """What a run has below its prefix."""
 
 

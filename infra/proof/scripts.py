@@ -42,7 +42,7 @@ def _scripts(synthesized: Json) -> Iterator[tuple[str, str]]:
                 yield f"{path}.metadata_startup_script", script
             metadata = body.get("metadata")
             for key, value in metadata.items() if isinstance(metadata, dict) else ():
-                if key in ("startup-script", "shutdown-script") and isinstance(value, str):
+                if key in ("startup-script", "shutdown-script", "spot-boot-failed") and isinstance(value, str):
                     yield f"{path}.metadata[{key!r}]", value
 
 

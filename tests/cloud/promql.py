@@ -121,7 +121,9 @@ class _Parser:
     def comparison(self) -> Any:
         tree = self.ranged()
         while self.has(*_COMPARE):
-            tree = ("compare", self.take(), tree, float(self.take()))
+            how = self.take()
+            kind = "truth" if self.has("bool") and self.take() else "compare"
+            tree = (kind, how, tree, float(self.take()))
         return tree
 
     def ranged(self) -> Any:
@@ -184,6 +186,8 @@ def evaluate(tree: Any, data: Recorded, at: float) -> Vector:
             return evaluate(left, data, at) if evaluate(right, data, at) else {}
         case ("compare", how, left, right):
             return {key: v for key, v in evaluate(left, data, at).items() if _COMPARE[how](v, right)}
+        case ("truth", how, left, right):
+            return {key: float(_COMPARE[how](v, right)) for key, v in evaluate(left, data, at).items()}
         case ("series", _, wanted):
             assert ("monitored_resource", "=", "instance_group") in wanted
             known = [vms for since, vms in data.vms if since <= at]
@@ -196,10 +200,11 @@ def evaluate(tree: Any, data: Recorded, at: float) -> Vector:
             return evaluate(("call", "increase", [], [inner]), data, at - ago)
         case ("call", "increase", _, [("range", ("series", name, wanted), window, _)]):
             return _increase(data, name, wanted, at - window, at)
-        case ("call", "min_over_time", _, [("range", inner, window, step)]):
+        case ("call", "min_over_time" | "sum_over_time" as name, _, [("range", inner, window, step)]):
             points = [evaluate(inner, data, at - step * n) for n in range(int(window // step))]
             keys = {key for point in points for key in point}
-            return {key: min(point[key] for point in points if key in point) for key in keys}
+            over = min if name == "min_over_time" else sum
+            return {key: float(over(point[key] for point in points if key in point)) for key in keys}
         case ("call", "histogram_quantile", _, [("number", quantile), inner]):
             buckets = {float(dict(key)["le"]): v for key, v in evaluate(inner, data, at).items()}
             total = max(buckets.values(), default=0.0)

@@ -26,6 +26,7 @@ own metrics/         create read list                    -          read list
 own events/          create read list                    -          read list
 own hours/           create read list                    -          read list
 own line/            create read list                    -          read list
+own boots/           create read list                    -          read list
 run of a like name   -                                   -          read list
 another run          -                                   -          read list
 packages/            read                                read       create read list

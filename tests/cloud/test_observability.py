@@ -215,7 +215,13 @@ def _all_dicts(tree: Any, key: str) -> list[dict[str, Any]]:
 
 def test_each_alert_says_what_it_means_what_to_do_and_the_command(stack: dict[str, Any]) -> None:
     policies = stack["resource"]["google_monitoring_alert_policy"]
-    assert set(policies) == {"alert-crash-loop", "alert-no-progress", "alert-save-misses-window", "alert-vm-not-back"}
+    assert set(policies) == {
+        "alert-crash-loop",
+        "alert-no-agent",
+        "alert-no-progress",
+        "alert-save-misses-window",
+        "alert-vm-not-back",
+    }
     for policy in policies.values():
         text = policy["documentation"]["content"]
         assert "**What it means.**" in text
@@ -250,7 +256,7 @@ def test_commands_that_alerts_tell_are_commands_of_spot(stack: dict[str, Any]) -
         for policy in stack["resource"]["google_monitoring_alert_policy"].values()
         for name in re.findall(r"\bspot (\w+)", policy["documentation"]["content"])
     }
-    assert {"logs", "ssh", "doctor", "drill"} == told
+    assert {"logs", "ssh", "doctor", "drill", "start"} == told
     assert told <= known
 
 

@@ -135,6 +135,23 @@ def test_a_vm_that_is_back_without_its_run_alerts(healthy: Told) -> None:
     assert "VMs, but no run" not in healthy.firing(at, vms=ONE_VM, entries=before + later + soon)
 
 
+def test_vms_that_come_and_go_without_an_agent_alert_after_half_an_hour(healthy: Told) -> None:
+    """Replaced each 40 minutes, for ever: no two hours without a zero, which is all that `no-progress` saw."""
+    came = "VMs came, and no agent"
+    cycle = [each for n in range(60) for each in ((n * 43 * MINUTE, 1), ((n * 43 + 40) * MINUTE, 0))]
+    assert came not in healthy.firing(30 * MINUTE, vms=cycle, entries=[])
+    for at in (36 * MINUTE, 5 * HOUR, 20 * HOUR, 40 * HOUR):
+        assert came in healthy.firing(at, vms=cycle, entries=[])
+        assert "no commit in 60m" not in healthy.firing(at, vms=cycle, entries=[])
+    assert "VMs, and no word of an agent for a day" in healthy.firing(30 * HOUR, vms=[(0, 1)], entries=[])
+    started = [(at, entry) for at, entry in healthy.entries if entry["jsonPayload"]["EVENT"] == "agent_started"][:1]
+    assert came not in healthy.firing(40 * MINUTE, vms=cycle, entries=started)
+    taken_away = [(-HOUR, 1), (10 * HOUR, 0), (11 * HOUR, 1)]  # trained for ten hours, and back an hour later
+    back = [*started, *((at + 11 * HOUR + 5 * MINUTE, entry) for at, entry in started)]
+    for minute in range(0, 150, 5):
+        assert came not in healthy.firing(10 * HOUR + minute * MINUTE, vms=taken_away, entries=back)
+
+
 def test_a_trainer_that_crashes_again_and_again_and_an_agent_that_gives_up_alert(module_world: World) -> None:
     def act(fleet: Fleet) -> None:
         fleet.boot()

@@ -169,7 +169,7 @@ def test_a_bundle_that_is_not_what_its_name_says_is_not_installed(vm: Vm) -> Non
     digest = hashlib.sha256(b"the bundle").hexdigest()
     in_packages(f"create('{digest}.tar.gz', b'another', timeout=10.0)")
     booted = vm.boot(spot_run=RUN, spot_bundle=f"gs://packages-bucket/packages/{digest}.tar.gz")
-    assert booted.returncode == 1
+    assert booted.returncode == 3
     assert f"bundle_refused what the bucket gave is not {digest}" in booted.stderr
     assert stages(booted)["bundle"] == "failed"
     assert not vm.inside.exists("/opt/spot-training/venv")
@@ -178,13 +178,13 @@ def test_a_bundle_that_is_not_what_its_name_says_is_not_installed(vm: Vm) -> Non
 @pytest.mark.parametrize("address", ["gs://packages-bucket/packages/latest.tar.gz", "https://elsewhere/a.tar.gz"])
 def test_a_bundle_without_a_digest_is_refused(vm: Vm, address: str) -> None:
     booted = vm.boot(spot_run=RUN, spot_bundle=address)
-    assert booted.returncode == 1
+    assert booted.returncode == 3
     assert "bundle_refused" in booted.stderr
 
 
 def test_a_vm_without_a_run_file_says_so(vm: Vm) -> None:
     booted = vm.boot()
-    assert booted.returncode == 1
+    assert booted.returncode == 3
     assert "boot_failed run_file failed STAGE=run_file" in booted.stderr
 
 

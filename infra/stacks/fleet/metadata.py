@@ -11,6 +11,11 @@ from infra.stacks.literal import literal
 
 STARTUP_SCRIPT = Path(__file__).parent / "runtime" / "startup.sh"
 
+BOOT_FAILED = STARTUP_SCRIPT.with_name("boot_failed.py")
+
+FAILED_BOOTS = 3
+"""In a row, of each VM, until the group is set to zero: each was tried for half an hour."""
+
 LARGEST = 256 * 1024
 """Bytes of one value that Compute Engine takes; 512 KB of all together."""
 
@@ -24,6 +29,9 @@ def metadata_of(group: Group, *, deployment: Deployment, bundle: str) -> dict[st
         "spot-notice": f"{run.machine.notice:g} s",
         "spot-bundle": bundle,
         "spot-group": group.path,
+        "spot-home": f"gs://{deployment.bucket}/{deployment.prefix}",
+        "spot-failed-boots": str(FAILED_BOOTS * run.machine.vms),
+        "spot-boot-failed": BOOT_FAILED.read_text(encoding="utf-8"),
         "startup-script": STARTUP_SCRIPT.read_text(encoding="utf-8"),
         "enable-guest-attributes": "TRUE",
         "enable-oslogin": "TRUE",

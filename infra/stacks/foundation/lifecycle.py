@@ -17,7 +17,7 @@ from cdktn_provider_google.storage_bucket import (
 )
 
 from agent.config.causes import Cause
-from agent.store.names import MILESTONE_PART
+from agent.store.names import BOOT_ENDS, MILESTONE_PART
 from infra.stacks.deployment import EXPIRED
 
 
@@ -36,8 +36,8 @@ class Rule:
     smaller_than: int | None = None
 
 
-RECORDS = ("-resume.json", *(f"-incident-{kind}.json" for kind in get_args(Cause)))
-"""How the names of `events/` end (agent/telemetry/ledger.py)."""
+RECORDS = ("-resume.json", *(f"-incident-{kind}.json" for kind in get_args(Cause)), *BOOT_ENDS)
+"""How the names of `events/` end (agent/telemetry/ledger.py), and those of `boots/`."""
 
 ABORT_UPLOADS = Rule(
     why="an upload in parts that was given up is billed for ever, and seen in no listing",

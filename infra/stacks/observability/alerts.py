@@ -19,6 +19,7 @@ from cdktn_provider_google.monitoring_notification_channel import MonitoringNoti
 from constructs import Construct
 
 from agent.config import RunConfig
+from infra.stacks.fleet.metadata import FAILED_BOOTS
 from infra.stacks.fleet.plan import Group
 from infra.stacks.observability import metrics
 from infra.stacks.observability.observed import Observed
@@ -67,6 +68,7 @@ def alerts(observed: Observed) -> tuple[Alert, ...]:
     run, queries = observed.deployment.run, Queries(observed=observed)
     silence = _promql(no_progress_seconds(run))
     window = observed.shortest_window_s
+    present = f"sum_over_time(({queries.vms} > bool 0)[30m:1m])"
     busy = f"{queries.count(metrics.STARTS, '23h')} > 0 and on() {queries.count(metrics.ENDED, '23h')} == 0"
     slowest_save = queries.quantile(metrics.SAVE_SECONDS, 1, "1h", reason="emergency")
     return (
@@ -82,6 +84,36 @@ def alerts(observed: Observed) -> tuple[Alert, ...]:
             "run, says why, and lets its VM go. The newest checkpoint is safe.",
             remedy="Read the trainer's last lines, mend the cause, deploy again: the run goes on where it was.",
             commands=("spot logs RUN.yaml --cloud --event gave_up", "spot logs RUN.yaml --cloud --event trainer_ended"),
+        ),
+        Alert(
+            name="no-agent",
+            title="VMs are there, and no agent has started",
+            severity="CRITICAL",
+            conditions=(
+                (
+                    "VMs came, and no agent",
+                    # A group that makes new VMs for ever is at zero each time: what counts is how long it had some. One
+                    # whose VM was taken away after hours of training has minutes to come back.
+                    f"{present} >= 20 and on() min_over_time({queries.vms}[90m:1m]) == 0 "
+                    f"and on() {queries.count(metrics.STARTS, '90m')} == 0",
+                ),
+                (
+                    "VMs, and no word of an agent for a day",
+                    f"{present} >= 20 and on() {queries.count(metrics.STARTS, '23h')} == 0 "
+                    f"and on() {queries.count(metrics.SAVE_SECONDS, '23h')} == 0",
+                ),
+            ),
+            meaning="The run's VMs have been there for 30 minutes together, are paid for, and come to no agent: "
+            "something stops them on their way up. "
+            f"After {FAILED_BOOTS} such boots of each VM in a row the group goes to zero.",
+            remedy="Read which stage failed and why: a grant, the bundle, a mirror that is away. Mend it, deploy, and "
+            "give the VMs back with spot start.",
+            commands=(
+                "spot logs RUN.yaml --cloud --event boot_failed",
+                "spot logs RUN.yaml --cloud --event boot_gave_up",
+                "spot doctor RUN.yaml",
+            ),
+            duration_s=900,
         ),
         Alert(
             name="no-progress",

@@ -25,11 +25,15 @@ def test_a_run_that_nobody_disturbs_is_trained_to_its_end(toy: Toy, reference: d
     assert group.finish() == reference
 
 
-def test_a_first_boot_installs_the_bundle_from_the_bucket_and_trains(toy: Toy, reference: dict[str, Any]) -> None:
+def test_a_first_boot_waits_for_its_grants_installs_the_bundle_from_the_bucket_and_trains(
+    toy: Toy, reference: dict[str, Any]
+) -> None:
     group = toy()
+    group.cloud.local.storage.fault("status", status=403, name="^packages/", count=1)
     vm = group.boot(image=group.cloud.base)
+    assert "HTTP 403" in vm.wait("boot_delayed").text
     assert group.finish(timeout=200.0) == reference
-    assert vm.wait("boot_stage", where=lambda line: line.stage == "bundle").outcome == "ok"
+    assert [line.outcome for line in vm.journal.find("boot_stage") if line.stage == "bundle"] == ["failed", "ok"]
 
 
 def test_the_groups_health_check_is_told_the_truth(toy: Toy) -> None:

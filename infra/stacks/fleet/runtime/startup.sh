@@ -3,14 +3,19 @@
 # secret, agent. Each stage says in the journal how long it took: `journalctl -t spot-startup EVENT=boot_stage`.
 # Running it again changes nothing, and a trainer that runs goes on.
 #
+# It hands over to a unit of its own, spot-startup.service, which runs the stages again after each failure until the VM
+# is old: a grant takes 2 to 7 minutes and more to spread, so that a VM of a new run is refused all things at first. A
+# VM that has not come to its agent by then says so in Cloud Logging too, and counts: boot_failed.py.
+#
 # It reads these metadata attributes:
 #   spot-run           the run file
 #   spot-bundle        gs://BUCKET/packages/SHA256.tar.gz; an image that has this very bundle installed fetches nothing
 #   spot-workload      the kind of workload: `command` needs nothing of what the trainers need
 #   spot-wandb-secret  projects/P/secrets/S/versions/V, if any: the W&B key
+#   spot-boot-failed   boot_failed.py; it reads spot-home, spot-group and spot-failed-boots
 #
-# GCE_METADATA_HOST, STORAGE_EMULATOR_HOST, SPOT_SECRETS_URL and SPOT_DISK_DIR redirect it to a local cloud; on a VM
-# they are not set.
+# GCE_METADATA_HOST, STORAGE_EMULATOR_HOST, SPOT_SECRETS_URL, SPOT_COMPUTE_URL, SPOT_LOGGING_URL and SPOT_DISK_DIR
+# redirect it to a local cloud; on a VM they are not set.
 set -euo pipefail
 export LC_ALL=C
 
@@ -20,6 +25,8 @@ STORAGE=${STORAGE_EMULATOR_HOST:-https://storage.googleapis.com}
 SECRETS=${SPOT_SECRETS_URL:-https://secretmanager.googleapis.com}
 DISKS=${SPOT_DISK_DIR:-/dev/disk/by-id}
 PATIENCE_S=120 # for each thing that is fetched, tries and pauses together
+BOOT_S=${SPOT_BOOT_S:-1800} GRANTS_S=${SPOT_GRANTS_S:-900} # from the VM's start: all tries; those for a grant to spread
+REDIRECTS=(GCE_METADATA_HOST STORAGE_EMULATOR_HOST SPOT_SECRETS_URL SPOT_COMPUTE_URL SPOT_LOGGING_URL SPOT_DISK_DIR SPOT_BOOT_S SPOT_GRANTS_S)
 
 # --- the journal ----------------------------------------------------------------------------------------------------
 
@@ -38,6 +45,7 @@ stage() { # stage NAME COMMAND...: how long it took, and whether the VM can go o
   shift
   begun=$(now_ms)
   STAGE=$name OUTCOME=ok
+  rm -f "$STATE/refused"
   "$@" || OUTCOME=failed
   tell "$([[ $OUTCOME == ok ]] && echo 6 || echo 4)" boot_stage "$name: $OUTCOME" "STAGE=$name" \
     "DURATION_MS=$(($(now_ms) - begun))" "OUTCOME=$OUTCOME"
@@ -48,9 +56,28 @@ must() { # must NAME COMMAND...: a stage that nothing works without
   [[ $OUTCOME == ok ]] || give_up "$1 failed"
 }
 
+refused() { cat "$STATE/refused" 2>/dev/null || true; } # what answered 401 or 403 in this stage
+
+age() { echo $(($(date +%s) - $(cat "$STATE/began"))); } # seconds since the VM's first try
+
 give_up() {
-  tell 3 boot_failed "$1" "STAGE=${STAGE:-start}"
-  exit 1
+  local why=$1 said
+  said=$(refused)
+  why+=${said:+: $said}
+  if [[ ${TRY_AGAIN:-} ]] && (($(age) < BOOT_S)); then # no: nothing would be another the next time
+    [[ $said ]] && why+='. A grant takes 2 to 7 minutes and more to spread'
+    tell 4 boot_delayed "$why; tried again in 10 s, until $((BOOT_S / 60)) min after the start" "STAGE=${STAGE:-start}"
+    exit 1
+  fi
+  tell 3 boot_failed "$why" "STAGE=${STAGE:-start}"
+  if attribute spot-boot-failed >"$STATE/boot_failed.py"; then
+    while IFS= read -r said; do
+      tell 3 boot_gave_up "$said" "STAGE=${STAGE:-start}"
+    done < <(
+      timeout 120 python3 "$STATE/boot_failed.py" "${STAGE:-start}" "$why" "$(refused)"
+    )
+  fi
+  exit 3
 }
 
 # --- what is fetched ------------------------------------------------------------------------------------------------
@@ -65,7 +92,8 @@ fetch() {
     case $code in
       200) cat "$into"; rm -f "$into"; return 0 ;;
       404) rm -f "$into"; return 4 ;;
-      400 | 401 | 403) printf 'spot-startup: HTTP %s from %s\n' "$code" "${!#}" >&2; rm -f "$into"; return 1 ;;
+      401 | 403) printf 'HTTP %s from %s\n' "$code" "${!#}" | tee "$STATE/refused" >&2; rm -f "$into"; return 1 ;;
+      400) printf 'spot-startup: HTTP %s from %s\n' "$code" "${!#}" >&2; rm -f "$into"; return 1 ;;
     esac
     if ((SECONDS >= end)); then rm -f "$into"; return 1; fi
     sleep "0.$((RANDOM % 700 + 200))"
@@ -154,6 +182,7 @@ bundle() {
   name=${address##*/} digest=${address##*/} digest=${digest%.tar.gz}
   if [[ ! $address =~ ^gs://[a-z0-9._-]+/.+/[0-9a-f]{64}\.tar\.gz$ ]]; then
     tell 3 bundle_refused "spot-bundle is $address; it should be gs://BUCKET/packages/SHA256.tar.gz"
+    TRY_AGAIN=
     return 1
   fi
   if [[ -x $HOME_DIR/venv/bin/spot-agent && $(cat "$HOME_DIR/bundle" 2>/dev/null) == "$digest" ]]; then return 0; fi
@@ -163,6 +192,7 @@ bundle() {
   fetch_as_vm "$STORAGE/storage/v1/b/${address%%/*}/o/${path//\//%2F}?alt=media" >"$STATE/$name" || return 1
   if ! printf '%s  %s\n' "$digest" "$STATE/$name" | sha256sum --check --status; then
     tell 3 bundle_refused "what the bucket gave is not $digest: build and upload the bundle again"
+    TRY_AGAIN=
     rm -f "$STATE/$name"
     return 1
   fi
@@ -226,11 +256,26 @@ environment() {
 # Not waited for: systemd may hold the agent back until this script is over.
 start_agent() { systemctl start --no-block spot-agent.service; }
 
+# Tried again by systemd, which also sees a script that was killed. No metadata waits: they say nothing of the grants.
+under_systemd() {
+  local name options=()
+  case $(systemctl show --property=ActiveState --value spot-startup.service) in active | activating | reloading) return ;; esac
+  for name in "${REDIRECTS[@]}"; do [[ -n ${!name:-} ]] && options+=("--setenv=$name=${!name}"); done
+  install -m 0700 "$0" "$STATE/startup.sh"
+  systemd-run --quiet --collect --unit=spot-startup --service-type=exec --setenv=TRY_AGAIN=1 "${options[@]}" \
+    --property=Restart=on-failure --property=RestartSec=10s --property=RestartPreventExitStatus=3 \
+    --property=StartLimitIntervalSec=0 --property=RuntimeMaxSec=40min --property=TimeoutStopSec=5s \
+    --property=StandardOutput=journal+console --property=StandardError=journal+console \
+    bash "$STATE/startup.sh" --stages
+}
+
 main() {
   local begun
   begun=$(now_ms)
   ((EUID == 0)) || { echo 'startup.sh: needs root' >&2; exit 1; }
   mkdir -p "$STATE" "$ETC"
+  [[ -s $STATE/began ]] || date +%s >"$STATE/began"
+  if [[ -z ${1:-} && -f $0 && -d /run/systemd/system ]]; then under_systemd; return; fi
   exec 9>"$STATE/lock"
   flock --wait 600 9 || give_up 'another run of this script has not ended for 10 min'
   trap 'rm -f "$STATE/authorization" "$STATE"/fetch.*' EXIT
@@ -242,6 +287,8 @@ main() {
   stage scratch scratch
   must run_file run_file
   stage secret secret
+  # The run can go on without it, and does so where the right to read it has not come by now.
+  if [[ $OUTCOME == failed && -n $(refused) && ${TRY_AGAIN:-} ]] && (($(age) < GRANTS_S)); then give_up 'secret failed'; fi
   stage environment environment
   must bundle bundle
   must start_agent start_agent
