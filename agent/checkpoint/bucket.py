@@ -65,6 +65,11 @@ def _parse_folder(folder: str, *, rolling: bool) -> Entry | None:
     return Entry(int(found[1]), int(found[2]), rolling, found[3] or "") if found else None
 
 
+def entry_of(folder: str) -> Entry | None:
+    """The checkpoint in a folder that the line names."""
+    return _parse_folder(folder.removeprefix(ROLLING), rolling=True)
+
+
 def _whole(names: Collection[str], prefix: str, *, rolling: bool) -> list[Entry]:
     """The folders among `names` that have a manifest."""
     found = []
@@ -95,7 +100,7 @@ class Checkpoints:
         milestones = {entry.leaf: entry for entry in there if not entry.rolling}
         ordered: list[Entry] = []
         for folder in newest.checkpoints:
-            if entry := _parse_folder(folder.removeprefix(ROLLING), rolling=True):
+            if entry := entry_of(folder):
                 ordered.append(entry)
                 if copy := milestones.pop(entry.leaf, None):
                     ordered.append(copy)
@@ -110,7 +115,7 @@ class Checkpoints:
             return
         told = set()
         for folder in newest.checkpoints:
-            if entry := _parse_folder(folder.removeprefix(ROLLING), rolling=True):
+            if entry := entry_of(folder):
                 told.add(entry.leaf)
                 yield entry
                 yield replace(entry, rolling=False)
@@ -156,7 +161,7 @@ class Checkpoints:
         newest = self.line.known or self.line.newest(timeout=timeout)
         kept = []
         for folder in newest.due if newest else ():
-            entry = _parse_folder(folder.removeprefix(ROLLING), rolling=True)
+            entry = entry_of(folder)
             if entry is None or folder in self.kept:
                 continue
             try:
@@ -214,6 +219,7 @@ class Checkpoints:
         keep: int,
         attempt: int,
         busy: Collection[str],
+        in_use: Collection[str] = (),
         timeout: float,
         stop: Callable[[], bool] = _never,
     ) -> list[str]:
@@ -223,7 +229,8 @@ class Checkpoints:
 
         A folder that the line does not name goes only once the line has passed its step: a run that fell back, or began
         anew, must not lose what it passed over for good. Those of attempts after `attempt`, and the folders in `busy`,
-        are left alone: somebody is still writing them. What can't be deleted (a hold, a retention policy) is told and
+        are left alone: somebody is still writing them. So are the objects in `in_use`, and those that a checkpoint
+        which stays refers to, wherever they lie. What can't be deleted (a hold, a retention policy) is told and
         passed over. `stop` is asked between two deletions: a save goes first. Returns the names of what was deleted.
         """
         newest = self.line.newest(timeout=timeout)
@@ -245,14 +252,15 @@ class Checkpoints:
             and entry.attempt <= attempt
             and (newest is None or entry.step <= passed)
         ]  # fmt: skip
-        live = {name for entry in kept for name in self._names(entry, timeout=timeout)}
+        staying = [*kept, *(entry for entry in there if entry not in retired and entry not in kept)]
+        live = {*in_use, *(name for entry in staying for name in self._names(entry, timeout=timeout))}
         safe = {entry.folder for entry in kept} | set(busy)
-        whole = {entry.folder for entry in there} - {entry.folder for entry in retired}
+        whole = {entry.folder for entry in staying}
         newest_own = max((entry.step for entry in line if entry.attempt == attempt), default=-1)
         doomed = [entry.manifest_name for entry in retired if entry.folder not in busy]
         for name in objects:
             folder, _, leaf = name.rpartition("/")
-            torn = _parse_folder(folder.removeprefix(ROLLING), rolling=True)
+            torn = entry_of(folder)
             if name in live or leaf == MANIFEST or folder in safe or folder in whole or torn is None:
                 continue
             if torn.attempt < attempt or (torn.attempt == attempt and torn.step < newest_own):

@@ -17,6 +17,7 @@ from agent.checkpoint.bucket import MILESTONE, Checkpoints
 from agent.checkpoint.drain import Drain
 from agent.checkpoint.line import step_of
 from agent.checkpoint.lines import LinesObject, MetricsLines
+from agent.checkpoint.listing import LISTING
 from agent.checkpoint.manifest import Manifest, Part, RankParts, folder_name
 from agent.store import AlreadyExists, Corrupt, StoreError, Unavailable
 from agent.store.names import ROLLING
@@ -31,7 +32,8 @@ _PAUSE_S = (0.05, 2.0)
 
 @dataclass(frozen=True)
 class Commit:
-    """A checkpoint as committed: monotonic times of its staging, last byte and manifest."""
+    """A checkpoint as committed: monotonic times of its staging, last byte and manifest. `sent`: bytes of it that were
+    not in the bucket before."""
 
     step: int
     reason: str
@@ -40,6 +42,7 @@ class Commit:
     last_byte_at: float
     committed_at: float
     copy_s: float
+    sent: int
 
 
 class Committer:
@@ -74,7 +77,8 @@ class Committer:
             attempt=attempt,
             reason=staged.reason,
             created=utc_now(),
-            layout="folder" if "files" in staged.state else "safetensors",
+            format=2 if LISTING in staged.state else 1,
+            layout="folder" if LISTING in staged.state else "safetensors",
             world_size=1,
             ranks=[RankParts(rank=0, size=staged.size, parts=parts)],
             state=staged.state,
@@ -95,10 +99,13 @@ class Committer:
             attempt=attempt,
             reason=staged.reason,
             bytes=staged.size,
+            sent=drain.sent,
             copy_s=round(staged.copy_s, 3),
             durable_s=round(now - drain.begun, 3),
         )
-        return Commit(staged.step, staged.reason, staged.size, staged_at, drain.last_byte, now, staged.copy_s)
+        return Commit(
+            staged.step, staged.reason, staged.size, staged_at, drain.last_byte, now, staged.copy_s, drain.sent
+        )
 
     def _due(self, staged: Staged, folder: str) -> set[str]:
         """What is to be copied as a milestone, by this commit's word."""

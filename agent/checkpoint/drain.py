@@ -1,4 +1,4 @@
-"""Drain: parts of a staged snapshot go from its arena to the bucket, in parallel, as they arrive.
+"""Drain: pieces of a staged snapshot go from its source to the bucket, in parallel, as they arrive.
 
 The uploader's threads belong to the agent, so the trainer's GIL, crash, hang or kill can't hurt an upload under
 way. While training goes on few connections are used (each costs the trainer a share of a core); a drain that is
@@ -14,12 +14,12 @@ import random
 import secrets
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from spot_training.protocol.arena import Arena
-
 from agent.checkpoint.manifest import Part
+from agent.checkpoint.source import Piece, Source, cut
 from agent.store import AlreadyExists, Corrupt, Store, StoreError, Unavailable
 
 MIN_PART = 8 << 20
@@ -47,20 +47,19 @@ class Drain:
     the last one is the checkpoint's.
     """
 
-    arena: Arena
+    source: Source
     step: int
     folders: list[str]
-    size: int
-    part_size: int
+    pieces: Sequence[Piece]
     deadline: float
     urgent: bool = False
     watermark: int = 0
     queued: int = 0
-    uploaded: int = 0
+    """How many of the pieces are on their way, or through."""
     begun: float = field(default_factory=time.monotonic)
     last_byte: float = 0.0
     parts: dict[int, Part] = field(default_factory=dict)
-    """By their offset."""
+    """By the number of their piece."""
     tries: dict[int, int] = field(default_factory=dict)
     renamed: dict[int, str] = field(default_factory=dict)
     done: Future[list[Part]] = field(default_factory=Future)
@@ -68,6 +67,16 @@ class Drain:
     @property
     def folder(self) -> str:
         return self.folders[-1]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the checkpoint."""
+        return self.pieces[-1].offset + self.pieces[-1].size
+
+    @property
+    def sent(self) -> int:
+        """Bytes of it that were not in the bucket before."""
+        return sum(piece.size for piece in self.pieces if not piece.kept)
 
 
 class Uploader:
@@ -77,7 +86,7 @@ class Uploader:
         self.store = store
         self.connections = connections
         self.background = background
-        self._tasks: list[tuple[bool, int, Drain, int, int]] = []  # (not urgent, sequence, drain, offset, size)
+        self._tasks: list[tuple[bool, int, Drain, int]] = []  # (not urgent, sequence, drain, number of its piece)
         self._sequence = itertools.count()
         self._active = 0
         self._urgent = 0
@@ -85,9 +94,14 @@ class Uploader:
         self._closing = False
         self._threads: list[threading.Thread] = []
 
-    def begin(self, arena: Arena, *, step: int, folder: str, size: int, deadline: float, urgent: bool) -> Drain:
-        """A new drain of the first `size` bytes of `arena`; nothing is uploaded until `advance`."""
-        drain = Drain(arena, step, [folder], size, part_size_for(size, self.connections), deadline, urgent)
+    def begin(
+        self, source: Source, *, step: int, folder: str, size: int, deadline: float, urgent: bool,
+        pieces: Sequence[Piece] = (),
+    ) -> Drain:  # fmt: skip
+        """A new drain of the first `size` bytes of `source`, in `pieces` or such of one size; nothing is uploaded until
+        `advance`."""
+        pieces = pieces or cut(size, part_size_for(size, self.connections))
+        drain = Drain(source, step, [folder], pieces, deadline, urgent)
         with self._ready:
             while len(self._threads) < self.connections:
                 thread = threading.Thread(target=self._work, name=f"upload-{len(self._threads)}", daemon=True)
@@ -110,9 +124,9 @@ class Uploader:
             drain.done = Future()
             drain.tries.clear()
             self._begin(drain)
-            for offset in range(0, drain.queued, drain.part_size):
-                if offset not in drain.parts:
-                    self._put(drain, offset, min(drain.part_size, drain.size - offset))
+            for number in range(drain.queued):
+                if number not in drain.parts:
+                    self._put(drain, number)
             self._queue(drain)
             self._see_whole(drain)
 
@@ -147,16 +161,20 @@ class Uploader:
         """Queue the parts that may be sent now. Training waits for the copy, not for the upload: where there is time,
         the copy has the cores to itself."""
         final = drain.watermark if drain.urgent or drain.watermark == drain.size else 0
-        while drain.queued < drain.size:
-            end = min(drain.queued + drain.part_size, drain.size)
-            if end > final:
+        while drain.queued < len(drain.pieces):
+            piece = drain.pieces[drain.queued]
+            if piece.offset + piece.size > final:
                 break
-            self._put(drain, drain.queued, end - drain.queued)
-            drain.queued = end
+            if piece.kept:
+                drain.parts[drain.queued] = piece.kept.model_copy(update={"offset": piece.offset})
+            else:
+                self._put(drain, drain.queued)
+            drain.queued += 1
+        self._see_whole(drain)
         self._ready.notify_all()
 
-    def _put(self, drain: Drain, offset: int, size: int) -> None:
-        heapq.heappush(self._tasks, (not drain.urgent, next(self._sequence), drain, offset, size))
+    def _put(self, drain: Drain, number: int) -> None:
+        heapq.heappush(self._tasks, (not drain.urgent, next(self._sequence), drain, number))
 
     def _ended(self, drain: Drain) -> None:
         with self._ready:
@@ -173,45 +191,45 @@ class Uploader:
                     self._ready.wait()
                 if self._closing:
                     return
-                _, _, drain, offset, size = heapq.heappop(self._tasks)
+                _, _, drain, number = heapq.heappop(self._tasks)
                 self._active += 1
             try:
                 if not drain.done.done():
-                    self._upload(drain, offset, size)
+                    self._upload(drain, number)
             finally:
                 with self._ready:
                     self._active -= 1
                     self._ready.notify_all()
 
-    def _upload(self, drain: Drain, offset: int, size: int) -> None:
-        name = f"{drain.folder}/part-{offset // drain.part_size:05d}{drain.renamed.get(offset, '')}.bin"
+    def _upload(self, drain: Drain, number: int) -> None:
+        offset, size = drain.pieces[number].offset, drain.pieces[number].size
+        name = f"{drain.folder}/part-{number:05d}{drain.renamed.get(number, '')}.bin"
         try:
             left = drain.deadline - time.monotonic()
             if left <= 0:
                 raise Unavailable(f"{name}: the deadline passed before its upload could start")
-            with drain.arena.view[offset : offset + size] as data:
+            with drain.source.read(offset, size) as data:
                 stored = self.store.create(name, data, timeout=min(left, _ATTEMPT_TIMEOUT_S))
         except StoreError as error:
-            self._again(drain, offset, size, error)
+            self._again(drain, number, error)
             return
         except Exception as error:  # noqa: BLE001 - a thread must hand every failure on, not die with it
             self._fail(drain, error)
             return
         with self._ready:
-            drain.uploaded += 0 if offset in drain.parts else size  # an earlier try of it may have ended late
-            drain.parts[offset] = Part(name=name, offset=offset, size=size, crc32c=stored.crc32c)
+            drain.parts[number] = Part(name=name, offset=offset, size=size, crc32c=stored.crc32c)
             self._see_whole(drain)
 
     def _see_whole(self, drain: Drain) -> None:
-        if drain.uploaded == drain.size and not drain.done.done():
+        if len(drain.parts) == len(drain.pieces) and not drain.done.done():
             drain.last_byte = drain.last_byte or time.monotonic()
-            drain.done.set_result([drain.parts[offset] for offset in sorted(drain.parts)])
+            drain.done.set_result([drain.parts[number] for number in sorted(drain.parts)])
 
-    def _again(self, drain: Drain, offset: int, size: int, error: StoreError) -> None:
+    def _again(self, drain: Drain, number: int, error: StoreError) -> None:
         """Nothing is final before the drain's deadline: a front of the bucket's gives a passing 403 or 400 too."""
         if isinstance(error, (AlreadyExists, Corrupt)):  # the name is spent
-            drain.renamed[offset] = f"-{secrets.token_hex(4)}"
-        tries = drain.tries[offset] = drain.tries.get(offset, 0) + 1
+            drain.renamed[number] = f"-{secrets.token_hex(4)}"
+        tries = drain.tries[number] = drain.tries.get(number, 0) + 1
         pause = 0.0  # the store has backed off inside its own timeout
         if not isinstance(error, Unavailable):
             pause = min(_LONGEST_PAUSE_S, _PAUSE_S * 2 ** min(tries, 10)) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
@@ -220,7 +238,7 @@ class Uploader:
             return
         time.sleep(pause)
         with self._ready:
-            self._put(drain, offset, size)
+            self._put(drain, number)
             self._ready.notify_all()
 
     def _fail(self, drain: Drain, error: Exception) -> None:

@@ -17,8 +17,8 @@ _CALL_TIMEOUT_S = 30.0
 
 
 class Housekeeping:
-    """`attempt` and `busy` tell who writes now, and in which folders; `stop` whether a save goes first. `idle` is
-    called when there is nothing left to do."""
+    """`attempt` and `busy` tell who writes now, and in which folders; `in_use` which objects of others are referred to
+    there; `stop` whether a save goes first. `idle` is called when there is nothing left to do."""
 
     def __init__(
         self,
@@ -27,12 +27,13 @@ class Housekeeping:
         *,
         attempt: Callable[[], int],
         busy: Callable[[], Collection[str]],
+        in_use: Callable[[], Collection[str]],
         stop: Callable[[], bool],
         idle: Callable[[], Awaitable[None]],
     ) -> None:
         self._checkpoints = checkpoints
         self._keep = keep
-        self._attempt, self._busy, self._stop, self._idle = attempt, busy, stop, idle
+        self._attempt, self._busy, self._in_use, self._stop, self._idle = attempt, busy, in_use, stop, idle
         self._untidy = False
         self._task: asyncio.Task[None] | None = None
 
@@ -66,7 +67,7 @@ class Housekeeping:
                 log.info("milestone", step=entry.step, folder=entry.folder)
             deleted = await asyncio.to_thread(
                 self._checkpoints.retire, keep=self._keep, attempt=self._attempt(), busy=self._busy(),
-                timeout=_CALL_TIMEOUT_S, stop=self._stop,
+                in_use=self._in_use(), timeout=_CALL_TIMEOUT_S, stop=self._stop,
             )  # fmt: skip
             if deleted:
                 log.debug("retired", objects=len(deleted))

@@ -19,6 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from agent.store.formats import MANIFEST_FORMAT, refuse_newer
 
 MANIFEST = "manifest.json"
+Layout = Literal["safetensors", "folder"]
+"""What a checkpoint's bytes are: a session's tensors, or a program's folder (`agent.checkpoint.listing`)."""
 
 
 class ManifestError(Exception):
@@ -50,13 +52,14 @@ class Manifest(BaseModel):
     scheduler, noted at the same boundary)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")  # as Python's json reads them
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 1
+    """2: a folder's list of files is among its bytes. In 1 it is in `state`."""
     run_id: str
     step: int
     attempt: int
     reason: str
     created: str
-    layout: Literal["safetensors", "folder"]
+    layout: Layout
     world_size: int
     ranks: list[RankParts]
     state: dict[str, Any]

@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import structlog
 from spot_training.protocol.arena import Arena, ArenaError
 
 from agent.checkpoint.bucket import Checkpoints, Entry
-from agent.checkpoint.manifest import Manifest, ManifestError, Part
+from agent.checkpoint.manifest import Layout, Manifest, ManifestError, Part
 from agent.store import Corrupt, Forbidden, NotFound, Store, StoreError, Unavailable
 
 log = structlog.get_logger()
 _PART_TIMEOUT_S = 120.0
+_KINDS: dict[Layout, str] = {
+    "safetensors": "a session's tensors (kind script, llm and the like)",
+    "folder": "a program's folder (kind command)",
+}
 
 
 class RestoreError(Exception):
@@ -30,6 +35,9 @@ class RestoreError(Exception):
     def __init__(self, text: str, *, passing: bool = False) -> None:
         super().__init__(text)
         self.passing = passing
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -43,24 +51,49 @@ class Fetched:
     bad: list[str]
 
 
+@dataclass(frozen=True)
+class Found(Generic[T]):
+    """The newest good checkpoint, and `what` was made of it. `bad` as in `Fetched`."""
+
+    what: T
+    manifest: Manifest
+    entry: Entry
+    bad: list[str]
+
+
 def fetch_newest(
     checkpoints: Checkpoints, *, timeout: float, connections: int = 16, passed_over: Collection[str] = ()
 ) -> Fetched | None:
-    """Fetch the newest good checkpoint, or return None where the run has none yet. Blocks; call it in a thread.
-    `passed_over`: folders of checkpoints that can't be trained from.
+    """Fetch the newest good checkpoint into an arena; as `find_newest`."""
+    begun = time.monotonic()
+
+    def bring(manifest: Manifest, timeout: float) -> Arena:
+        return fetch(checkpoints.store, manifest, connections=connections, timeout=timeout)
+
+    found = find_newest(checkpoints, bring, layout="safetensors", timeout=timeout, passed_over=passed_over)
+    if found is None:
+        return None
+    return Fetched(found.what, found.manifest, found.entry, time.monotonic() - begun, found.bad)
+
+
+def find_newest(
+    checkpoints: Checkpoints, bring: Callable[[Manifest, float], T], *, layout: Layout, timeout: float,
+    passed_over: Collection[str] = (),
+) -> Found[T] | None:  # fmt: skip
+    """The newest checkpoint that `bring` (which has so many seconds) finds good, or None where the run has none yet.
+    Blocks; call it in a thread. `passed_over`: folders of checkpoints that can't be trained from. `layout`: what the
+    trainer can read.
 
     Raises:
-        RestoreError: every checkpoint is bad, the bucket is out of reach for `timeout` seconds, or there is no memory
-            for what is to be fetched.
+        RestoreError: every checkpoint is bad, the newest is of another kind of program, the bucket is out of reach for
+            `timeout` seconds, or there is no memory for what is to be fetched.
         NewerFormatError: the newest was written by a newer version of this program.
     """
     begun = time.monotonic()
     pause = 0.2
     while True:
         try:
-            return _fetch_newest(
-                checkpoints, begun=begun, timeout=timeout, connections=connections, passed_over=passed_over
-            )
+            return _find_newest(checkpoints, bring, layout=layout, timeout=timeout, passed_over=passed_over)
         except (Unavailable, Forbidden) as error:  # a grant may still spread
             left = begun + timeout - time.monotonic()
             if left <= pause:
@@ -72,9 +105,10 @@ def fetch_newest(
             pause = min(10.0, pause * 2)
 
 
-def _fetch_newest(
-    checkpoints: Checkpoints, *, begun: float, timeout: float, connections: int, passed_over: Collection[str]
-) -> Fetched | None:
+def _find_newest(
+    checkpoints: Checkpoints, bring: Callable[[Manifest, float], T], *, layout: Layout, timeout: float,
+    passed_over: Collection[str],
+) -> Found[T] | None:  # fmt: skip
     bad: list[str] = []
     for entry in checkpoints.candidates(timeout=timeout):
         if entry.folder in passed_over:
@@ -82,7 +116,13 @@ def _fetch_newest(
             continue
         try:
             manifest = checkpoints.read(entry, timeout=timeout)
-            arena = fetch(checkpoints.store, manifest, connections=connections, timeout=timeout)
+            if manifest.layout != layout:
+                holds, reads = _KINDS[manifest.layout], _KINDS[layout]
+                raise RestoreError(
+                    f"{checkpoints.store.url}/{entry.folder} holds {holds}, and this run file's program needs {reads}: "
+                    "give the run another run_id, or the kind that it had"
+                )
+            what = bring(manifest, timeout)
         except (ManifestError, Corrupt, NotFound) as error:
             if isinstance(error, NotFound) and not entry.rolling and checkpoints.line.known:
                 continue  # it was never copied as a milestone
@@ -93,7 +133,7 @@ def _fetch_newest(
             raise RestoreError(
                 f"the checkpoint of step {entry.step} can't be fetched: {error}", passing=True
             ) from error
-        return Fetched(arena, manifest, entry, time.monotonic() - begun, bad)
+        return Found(what, manifest, entry, bad)
     if bad:
         raise RestoreError("none of the run's checkpoints is good:\n  " + "\n  ".join(bad))
     return None

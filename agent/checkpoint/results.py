@@ -7,12 +7,14 @@ sent again, and a try after a failure goes on where that one stopped. No part is
 from __future__ import annotations
 
 import mmap
+import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +23,7 @@ from crc32c import crc32c
 
 from agent.checkpoint.line import Line
 from agent.checkpoint.lines import LinesObject
+from agent.checkpoint.listing import Extent, read_listing
 from agent.checkpoint.manifest import MANIFEST, ManifestError, Part, parse_manifest
 from agent.store import COMPOSED_AT_ONCE, Corrupt, NotFound, Store, StoredObject, StoreError
 from agent.store.crc import combine
@@ -127,9 +130,9 @@ class _File:
 
 @dataclass(frozen=True)
 class _Kept:
-    """What the final checkpoint has of a folder: where each file begins in its bytes, and the parts of those."""
+    """What the final checkpoint has of a folder: where each file is in its bytes, and the parts of those."""
 
-    files: dict[str, int] | None = None
+    files: Mapping[str, Sequence[Extent]] = field(default_factory=dict)
     parts: Sequence[Part] = ()
 
 
@@ -140,11 +143,9 @@ def _kept(store: Store, line: Line, *, timeout: float) -> _Kept:
     name = f"{newest.checkpoints[0]}/{MANIFEST}"
     try:
         manifest = parse_manifest(store.read(name, timeout=timeout), where=name)
+        files = read_listing(store, manifest, timeout=timeout).extents if manifest.layout == "folder" else {}
     except (ManifestError, NotFound, Corrupt):
         return _Kept()
-    if manifest.layout != "folder":
-        return _Kept()
-    files = {each["path"]: each["offset"] for each in manifest.state["files"] if each.get("kind", "file") == "file"}
     return _Kept(files, sorted(manifest.ranks[0].parts, key=lambda part: part.offset))
 
 
@@ -152,15 +153,26 @@ def _cut(path: Path, folder: Path, prefix: str, kept: _Kept) -> _File:
     """Where the checkpoint's parts begin and end, as far as it has the file; else in parts of one size."""
     size, file = path.stat().st_size, path.relative_to(folder).as_posix()
     pieces: list[_Piece] = []
-    begin = (kept.files or {}).get(file)
-    if begin is not None:
-        for part in kept.parts:
-            start, end = max(0, part.offset - begin), min(size, part.offset + part.size - begin)
+    for extent in kept.files.get(file, ()):
+        begin = max(0, bisect_right(kept.parts, extent.at, key=_offset) - 1)
+        for part in kept.parts[begin : bisect_left(kept.parts, extent.at + extent.size, key=_offset)]:
+            first, last = max(extent.at, part.offset), min(extent.at + extent.size, part.offset + part.size)
+            start, end = extent.start + first - extent.at, min(size, extent.start + last - extent.at)
             if start < end:
                 pieces.append(_Piece(path, start, end - start, part if end - start == part.size else None))
     if not any(piece.kept for piece in pieces) or sum(piece.size for piece in pieces) != size:
         pieces = [_Piece(path, start, min(PART, size - start)) for start in range(0, size, PART)]
-    return _File(f"{prefix}/{file}", pieces or [_Piece(path, 0, 0)])
+    return _File(f"{prefix}/{_as_object(file)}", pieces or [_Piece(path, 0, 0)])
+
+
+def _offset(part: Part) -> int:
+    return part.offset
+
+
+def _as_object(file: str) -> str:
+    """As the bucket can name it: bytes that are no UTF-8 as backslash and number, line ends too."""
+    name = os.fsencode(file).decode("utf-8", "backslashreplace")
+    return name.replace("\n", "\\x0a").replace("\r", "\\x0d")
 
 
 class _Upload:

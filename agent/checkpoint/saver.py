@@ -11,21 +11,23 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import structlog
 from spot_training.protocol.arena import Arena
 from spot_training.protocol.messages import ProtocolError, Staged
 
-from agent.checkpoint.bucket import MILESTONE, Checkpoints
+from agent.checkpoint.bucket import MILESTONE
 from agent.checkpoint.commit import Commit, Committer
-from agent.checkpoint.drain import Drain, Uploader
+from agent.checkpoint.drain import Drain
 from agent.checkpoint.housekeeping import Housekeeping
 from agent.checkpoint.manifest import folder_name
-from agent.checkpoint.slots import Slot, Slots
+from agent.checkpoint.slots import Slot, Slots, let_go
+from agent.checkpoint.source import Torn
+from agent.checkpoint.standing import Standing
+from agent.checkpoint.stored import Stored
 from agent.store import AlreadyExists, Corrupt, StoreError
-from agent.store.formats import NewerFormatError
 from agent.store.names import ROLLING
 
 log = structlog.get_logger()
@@ -36,27 +38,19 @@ _FIRST_SAVE_S = 20.0
 
 
 @dataclass
-class Saver:
-    """The checkpoints of one attempt after another. All methods run on the event loop."""
+class Saver(Standing):
+    """The checkpoints of one attempt after another. All methods but `Standing`'s run on the event loop."""
 
-    checkpoints: Checkpoints
-    uploader: Uploader
-    keep: int
-    claimant: str = ""
-    attempt: int = 0
     slots: Slots = field(default_factory=Slots)
-    committed_step: int = 0
-    staged_step: int = 0
-    committed_attempt: int = 0
-    line_known: bool = False
-    """Whether what is committed is known: not yet, in an agent that has just been started."""
+    stored: Stored = field(default_factory=Stored)
+    """What of a program's folder is in the bucket."""
+    using: Stored = field(default_factory=Stored)
+    """The same, as it was when the save that is being made began."""
     last_commit: Commit | None = None
     on_commit: Callable[[int, Staged], Awaitable[None]] | None = None
     on_failure: Callable[[int, Staged, Exception], Awaitable[None]] | None = None
     urgent_deadline: float | None = None
-    forked: bool = False
-    """Whether another claimant was in between: what arenas hold is then of another line."""
-    _adopted: int = -1
+    _known_step: int = -1
     _begun: tuple[int, int] = (-1, -1)
     """The highest attempt and step of which a save has begun."""
     _commits: set[asyncio.Task[None]] = field(default_factory=set)
@@ -73,48 +67,10 @@ class Saver:
             self.keep,
             attempt=lambda: self.attempt,
             busy=lambda: {folder for _, drain in self.slots.draining() for folder in drain.folders},
+            in_use=self._in_use,
             stop=lambda: self.urgent_deadline is not None,
             idle=self._notify,
         )
-
-    # --- the line: all of these block; call them in a thread. They may raise StoreError and NewerFormatError ---
-
-    def learn(self, attempt: int, *, timeout: float) -> None:
-        """What the line of an adopted trainer's attempt has safe."""
-        newest = self.checkpoints.line.newest(timeout=timeout)
-        if newest:
-            self.committed_step = newest.step
-            self.committed_attempt = newest.attempt
-            self.staged_step = max(self.staged_step, self.committed_step)
-        self._adopted = attempt
-        self.line_known = True
-
-    def claim(self, *, facts: dict[str, str], timeout: float) -> int:
-        """Begin the next attempt of the run. May raise AttemptError."""
-
-        def found() -> list[str]:
-            entries = [entry for entry in self.checkpoints.found(timeout=timeout) if entry.rolling]
-            return [entry.folder for entry in sorted(entries, key=lambda e: (e.attempt, e.step), reverse=True)]
-
-        entry = self.checkpoints.line.claim(claimant=self.claimant, facts=facts, found=found, timeout=timeout)
-        self.attempt = entry.attempt
-        self.committed_step = entry.step
-        self.forked = entry.since == entry.attempt
-        return entry.attempt
-
-    def fall_back(self, step: int, without: Collection[str], *, timeout: float) -> None:
-        """The trainer starts from `step`, since `without` can't be restored: the line goes on from there, and whoever
-        reads it knows. May raise Superseded."""
-        self.checkpoints.line.fall_back(
-            attempt=self.attempt, claimant=self.claimant, step=step, without=without, timeout=timeout
-        )
-
-    def superseded(self, *, timeout: float) -> bool:
-        """Whether another VM, of a newer version maybe, has claimed a newer attempt."""
-        try:
-            return self.checkpoints.line.superseded(attempt=self.attempt, claimant=self.claimant, timeout=timeout)
-        except NewerFormatError:
-            return True
 
     # --- what the trainer says ---
 
@@ -134,6 +90,12 @@ class Saver:
         """A checkpoint fetched from the bucket: the trainer restores from it, and stages into it later."""
         self.slots.share(0, [Slot(arena, staged)])
 
+    async def hold_folder(self, slot: Slot) -> None:
+        """A program's folder is held as it was, whole: drain and commit it."""
+        assert slot.staged is not None
+        self.slots.share(0, [slot])
+        await self._drain(slot.staged)
+
     def staging(self, index: int, step: int, watermark: int, size: int | None = None) -> None:
         """Bytes below `watermark` are final: upload them.
 
@@ -149,12 +111,13 @@ class Saver:
             slot.staged = None
             slot.attempt = self.attempt
             slot.drain = self.uploader.begin(
-                slot.arena,
+                slot.source,
                 step=step,
                 folder=_folder(step, self.attempt, self._token(step)),
-                size=slot.arena.size if size is None else size,
+                size=slot.source.size if size is None else size,
                 deadline=self._deadline(),
                 urgent=self.urgent_deadline is not None,
+                pieces=slot.pieces,
             )
         self.uploader.advance(slot.drain, watermark)
 
@@ -183,6 +146,14 @@ class Saver:
             if slot.drain and not slot.staged:
                 self.uploader.abandon(slot.drain, why)
                 slot.drain = None
+
+    def _in_use(self) -> set[str]:
+        """Objects that a save under way, or the next one, refers to."""
+        drains = [drain for _, drain in self.slots.draining()]
+        return {
+            *self.stored.names, *self.using.names,
+            *(piece.kept.name for drain in drains for piece in drain.pieces if piece.kept),
+        }  # fmt: skip
 
     def _token(self, step: int) -> str:
         """Empty for the first save of a step in this attempt, where it is sure to be the first."""
@@ -242,7 +213,17 @@ class Saver:
         staged, drain = slot.staged, slot.drain
         assert staged is not None and drain is not None
         try:
-            await self._insist(slot.attempt, staged, drain, staged_at)
+            while True:
+                try:
+                    await self._insist(slot.attempt, staged, drain, staged_at)
+                    break
+                except Torn as error:
+                    await self._know(slot, drain)
+                    if slot.again is None or not self._worth_another(staged):
+                        raise
+                    log.warning("folder_torn", error=str(error))
+                    staged, drain = await self._hold_again(slot, await slot.again())
+            await self._know(slot, drain)
         except Exception as error:  # noqa: BLE001 - every failure is reported; the last good checkpoint is still there
             self.slots.ended(slot)
             draining = [other.staged.step for other, _ in self.slots.draining() if other.staged]
@@ -260,6 +241,26 @@ class Saver:
             if task := asyncio.current_task():
                 self._commits.discard(task)
             await self._notify()
+
+    async def _know(self, slot: Slot, drain: Drain) -> None:
+        """What of a folder is in the bucket now, whatever became of the save."""
+        if slot.known and drain.step >= self._known_step:
+            self._known_step = drain.step
+            self.stored = await asyncio.to_thread(slot.known, list(drain.parts.values()))
+
+    async def _hold_again(self, slot: Slot, fresh: Slot) -> tuple[Staged, Drain]:
+        """The slot holds what `fresh` does; what it held before goes."""
+        assert slot.drain is not None and fresh.staged is not None
+        step, old = slot.drain.step, slot.source
+        slot.source, slot.pieces, slot.known, slot.again = fresh.source, fresh.pieces, fresh.known, fresh.again
+        slot.staged = fresh.staged
+        slot.drain = self.uploader.begin(
+            slot.source, step=step, folder=_folder(step, slot.attempt, secrets.token_hex(4)), size=slot.source.size,
+            deadline=self._deadline(), urgent=self.urgent_deadline is not None, pieces=slot.pieces,
+        )  # fmt: skip
+        self.uploader.advance(slot.drain, slot.source.size)
+        await let_go([old])
+        return slot.staged, slot.drain
 
     async def _insist(self, attempt: int, staged: Staged, drain: Drain, staged_at: float) -> None:
         """Commit it, in a few tries with growing pauses; a window lets none of them wait."""

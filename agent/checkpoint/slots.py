@@ -1,27 +1,42 @@
-"""Slots: the arenas that a trainer shares, what each holds, and how they go without stopping the loop."""
+"""Slots: the arenas that a trainer shares (or its folder, held), what each holds, and how they go without stopping the
+loop."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import threading
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from spot_training.protocol.arena import Arena
 from spot_training.protocol.messages import Staged
 
 from agent.checkpoint.drain import Drain
+from agent.checkpoint.manifest import Part
+from agent.checkpoint.source import Piece, Source
+from agent.checkpoint.stored import Stored
 
 
 @dataclass(eq=False)
 class Slot:
-    """One arena and what it holds. `staged` is set once a snapshot is whole; `busy` while it drains or commits."""
+    """One source of bytes and what it holds: an arena, or a folder as it was. `staged` is set once a snapshot is whole;
+    `busy` while it drains or commits. `pieces`: how it goes to the bucket, where that is known ahead."""
 
-    arena: Arena
+    source: Source
     staged: Staged | None = None
     drain: Drain | None = None
     attempt: int = 0
+    pieces: Sequence[Piece] = ()
+    known: Callable[[Iterable[Part]], Stored] | None = None
+    """What of a folder is in the bucket with these parts."""
+    again: Callable[[], Awaitable[Slot]] | None = None
+    """Hold the folder once more, and say what is then: what was held is `Torn`."""
+
+    @property
+    def arena(self) -> Arena:
+        assert isinstance(self.source, Arena)
+        return self.source
 
     @property
     def busy(self) -> bool:
@@ -41,14 +56,14 @@ class Slots(list[Slot]):
         gone = self[keep:]
         self[keep:] = new
         self._dropped += [slot for slot in gone if slot.busy]
-        return let_go([slot.arena for slot in gone if not slot.busy])
+        return let_go([slot.source for slot in gone if not slot.busy])
 
     def ended(self, slot: Slot) -> None:
         """Its drain has: if it is out of use, its arena goes."""
         slot.drain = None
         if slot in self._dropped:
             self._dropped.remove(slot)
-            let_go([slot.arena])
+            let_go([slot.source])
 
     def draining(self) -> list[tuple[Slot, Drain]]:
         return [(slot, slot.drain) for slot in (*self, *self._dropped) if slot.drain]
@@ -62,18 +77,18 @@ class Slots(list[Slot]):
         return index, staged
 
 
-def let_go(arenas: Collection[Arena]) -> Awaitable[None]:
+def let_go(sources: Collection[Source]) -> Awaitable[None]:
     """Close them, in a thread of their own: those that others use may all wait for the bucket."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[None] = loop.create_future()
 
     def close() -> None:
-        for arena in arenas:
-            arena.close()
+        for source in sources:
+            source.close()
         with contextlib.suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(_set, done)
 
-    if arenas:
+    if sources:
         threading.Thread(target=close, name="unmap", daemon=True).start()
     else:
         done.set_result(None)

@@ -122,8 +122,9 @@ EVENTS: dict[str, EventDoc] = {
     ),
     # Saving
     "committed": _doc(
-        "a checkpoint is whole in the bucket; copy_s: training waited; durable_s: staged to committed",
-        "step attempt bytes copy_s durable_s reason",
+        "a checkpoint is whole in the bucket; sent: bytes that were not there before; copy_s: training waited; "
+        "durable_s: staged to committed",
+        "step attempt bytes sent copy_s durable_s reason",
     ),
     "save_declined": _doc("the trainer could not save just then; the next save is due as usual", "step reason why"),
     "save_failed": _doc(
@@ -131,6 +132,14 @@ EVENTS: dict[str, EventDoc] = {
         "step reason error again_s",
     ),
     "folder_not_saved": _doc("a program's checkpoint folder could not be read", "folder error"),
+    "folder_goes_on": _doc(
+        "a program's checkpoint folder on this disk is the newest: nothing is restored", "folder step"
+    ),
+    "folder_put_aside": _doc("what a folder held that the bucket lacks is kept under another name", "folder to"),
+    "put_aside_removed": _doc("an older one of those is deleted: the newest `kept` stay", "folder kept"),
+    "folder_not_noted": _doc("which checkpoint a folder goes on from could not be noted beside it", "folder error"),
+    "folder_left_out": _doc("a link to a folder elsewhere is in no checkpoint", "folder links"),
+    "folder_torn": _doc("a file was written to while it was saved: the folder is held once more", "error"),
     "folder_not_still": _doc("a program went on writing its checkpoint folder: not saved", "folder waited_s"),
     "milestone_taken": _doc("a milestone's name is taken by other content: it is not kept", "folder error"),
     "milestone": _doc("a checkpoint is kept for good", "step folder"),

@@ -129,7 +129,7 @@ async def _commit_staged(
         incident.mark(f"{prefix}last_byte", commit.last_byte_at)
         incident.mark(f"{prefix}committed", commit.committed_at)
         if commit is not before:  # the one that the first save made is counted
-            incident.bytes_uploaded += commit.size
+            incident.bytes_uploaded += commit.sent
     elif not safe:
         left = window.remaining()
         why = "the deadline passed" if not left else "it failed for good: see save_failed"

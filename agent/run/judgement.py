@@ -26,6 +26,7 @@ EXIT_AGAIN = 1
 EXIT_GAVE_UP = 3  # systemd/spot-agent.service does not start it again then
 EXIT_VM_UNFIT = 4  # its unit powers the VM off, and the group makes another one
 _CALL_TIMEOUT_S = 30.0
+_AT_ONCE_S = 300.0
 _UNFIT_VMS = 3  # in a row, without a checkpoint between: then it is not the VMs
 
 
@@ -43,6 +44,8 @@ async def after_failure(
         log.info("trainer_ended", cause=ending.cause, step=step, restart=False)
         raise GaveUp(f"the trainer's {ending.hopeless}. It would end like this again, so it is not started again")
     restored = attempt.resume.folder if attempt.resume and attempt.ready_once and not attempt.stepped else ""
+    if host.run.workload.kind == "command" and attempt.resume and host.clock() - attempt.resume.at > _AT_ONCE_S:
+        restored = ""  # nobody sees its steps; but what it began from was no obstacle
     decision = restarts.decide(ending.cause, step=step, restored=restored)
     log.info("trainer_ended", cause=ending.cause, step=step, restart=decision.restart, pause_s=decision.pause_s)
     if decision.pass_over:

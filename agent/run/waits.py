@@ -24,6 +24,7 @@ class Wait:
 
 _CALL = "agent.checkpoint.commit:_CALL_TIMEOUT_S"
 _DRAIN = "agent.checkpoint.saver:_DRAIN_LIMIT_S"
+_FOLDER = "agent.trainer.folder.begin:_FETCH_TIMEOUT_S"
 _FETCH = "agent.trainer.launch:_FETCH_TIMEOUT_S"
 _FINISH, _HANG, _START, _RESTORE = (
     f"run:supervision.{key}" for key in ("finish_timeout", "hang_timeout", "start_timeout", "restore_timeout")
@@ -73,7 +74,10 @@ WAITS = (
     # The trainer's phases
     Wait("a busy main thread is heard of", 5.0, "spot_training.beats:BEAT_S", _HANG),
     Wait("a periodic save is answered", 60.0, "agent.trainer.saves:_PERIODIC_TIMEOUT_S", _HANG),
-    Wait("a folder is still", 60.0, "agent.trainer.folder.link:_PERIODIC_TIMEOUT_S", _HANG),
+    Wait("a folder that was written to is still again", 60.0, "agent.trainer.folder.link:_AGAIN_S", _DRAIN),
+    Wait("one part of a folder is fetched", 120.0, "agent.trainer.folder.put_back:_PART_TIMEOUT_S", _FOLDER),
+    Wait("a folder is brought back", 900.0, _FOLDER, _GROUP),
+    Wait("a call while a folder is brought back", 30.0, "agent.trainer.folder.begin:_CALL_TIMEOUT_S", _FOLDER),
     Wait("a step, in training", 600.0, _HANG, _GROUP),
     Wait("starting: importing, tokenising, building", 3600.0, _START, _GROUP),
     Wait("restoring", 1800.0, _RESTORE, _GROUP),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-MANIFEST_FORMAT = 1
+MANIFEST_FORMAT = 2
 LINE_FORMAT = 1
 """Of an entry of the line."""
 LEDGER_FORMAT = 1

@@ -78,17 +78,17 @@ class Incident:
 @dataclass
 class Resume:
     """How the run came back: `phases_s` maps claimed, fetched, trainer_started, connected, restored, first_step to
-    seconds since `at`, the start of this attempt. `source`: bucket, memory (a snapshot that outlived its trainer) or
-    scratch; `folder`: the checkpoint's, in the bucket. `passed_over`: newer checkpoints that were bad. `saved_utc`:
-    when the state it came from was saved, and `lost_s` the seconds from then to the first step: all that the
-    interruption cost, the VM's absence included."""
+    seconds since `at`, the start of this attempt. `source`: bucket, memory (a snapshot that outlived its trainer), disk
+    (a program's folder that is newer) or scratch; `folder`: the checkpoint's, in the bucket. `passed_over`: newer
+    checkpoints that were bad. `saved_utc`: when the state it came from was saved, and `lost_s` the seconds from then to
+    the first step: all that the interruption cost, the VM's absence included."""
 
     run_id: str
     attempt: int
     vm: str
     at: float
     at_utc: str = field(default_factory=utc_now)
-    source: Literal["bucket", "memory", "scratch"] = "scratch"
+    source: Literal["bucket", "memory", "disk", "scratch"] = "scratch"
     step: int = 0
     folder: str = ""
     passed_over: list[str] = field(default_factory=list)

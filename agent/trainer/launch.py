@@ -16,6 +16,7 @@ from agent.checkpoint.saver import Saver
 from agent.store import StoreError
 from agent.telemetry.ledger import Resume, utc_now
 from agent.trainer.host import Host
+from agent.trainer.restarts import MEMORY
 
 log = structlog.get_logger()
 
@@ -51,7 +52,8 @@ async def fetch_state(saver: Saver, resume: Resume, *, passed_over: Collection[s
     """What the trainer will restore: the newest snapshot in memory, else the newest checkpoint in the bucket."""
     snapshot = saver.slots.newest()
     if snapshot and snapshot[1].step >= saver.committed_step:
-        resume.source = resume.folder = "memory"
+        resume.source = "memory"
+        resume.folder = MEMORY
         staged = snapshot[1]
         last = saver.last_commit
         if last and last.step == staged.step:

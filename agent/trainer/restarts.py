@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 from agent.config.causes import FAILURES, Cause
 
+MEMORY, DISK = "memory", "disk"
+"""Where a state may come from besides a checkpoint in the bucket: one that fails is passed over, but not for good."""
 _PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 60.0
 
@@ -45,6 +47,7 @@ class Restarts:
         if step is not None and step > self._best_step:
             self._best_step = step
             self.failures = self._blamed = 0
+            self.passed_over -= {MEMORY, DISK}
         self.failures += 1
         self._blamed = self._blamed + 1 if restored else 0
         pause = min(_LONGEST_PAUSE_S, _PAUSE_S * 2 ** (self.failures - 1))

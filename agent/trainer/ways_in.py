@@ -7,11 +7,12 @@ import time
 from collections.abc import Collection
 
 import structlog
+from spot_training.protocol.messages import Staged
 
 from agent.telemetry.ledger import Resume
 from agent.trainer.attempt import Attempt
 from agent.trainer.changes import tell_changes
-from agent.trainer.folder.link import FolderLink
+from agent.trainer.folder.begin import begin_folder
 from agent.trainer.host import Host
 from agent.trainer.launch import claim, fetch_state
 from agent.trainer.process import Trainer, TrainerRecord
@@ -31,14 +32,16 @@ async def start_attempt(host: Host, *, passed_over: Collection[str] = ()) -> Att
     resume.attempt = await claim(host)
     resume.mark("claimed")
     structlog.contextvars.bind_contextvars(attempt=resume.attempt)
-    fetched = asyncio.create_task(fetch_state(host.saver, resume, passed_over=passed_over))
+    fetched: asyncio.Task[Staged | None] | None = None
+    if host.run.workload.kind == "command":  # before the program looks for it
+        await begin_folder(host, resume, passed_over=passed_over)
+    else:
+        fetched = asyncio.create_task(fetch_state(host.saver, resume, passed_over=passed_over))
     try:
-        command = host.run.workload.kind == "command"
-        if command and (staged := await fetched):  # before the program looks for it
-            await FolderLink.restore(host, staged)
         process, record = await start_process(host, resume.attempt)
     except BaseException:
-        fetched.cancel()
+        if fetched:
+            fetched.cancel()
         raise
     resume.mark("trainer_started")
     log.info("trainer_started", pid=process.pid, attempt=resume.attempt, command=" ".join(host.command))

@@ -6,7 +6,8 @@ import asyncio
 import time
 from pathlib import Path
 
-from agent.trainer.folder.scan import FolderEntry, scan_folder
+from agent.checkpoint.listing import FolderEntry
+from agent.trainer.folder.scan import scan_folder
 from agent.trainer.process import Trainer
 
 _SETTLED_S = 1.0

@@ -233,7 +233,7 @@ def test_a_bad_manifest_neither_stops_retention_nor_loses_its_own_parts(bucket: 
 def test_where_a_newer_version_has_written_nothing_is_deleted(bucket: Bucket) -> None:
     for step in (4, 8, 12):
         bucket.commit(step)
-    bucket.replace_manifest(8, 1, b'{"format": 2}')
+    bucket.replace_manifest(8, 1, b'{"format": 3}')
     before = bucket.store.names()
     for keep in (2, 3):
         with pytest.raises(NewerFormatError, match="upgrade"):

@@ -147,7 +147,7 @@ def test_parts_without_a_manifest_are_no_checkpoint_and_nothing_bad(store: Watch
 
 
 def test_where_a_newer_version_has_written_nobody_falls_back(store: Watched) -> None:
-    edit(format=2)(store)
+    edit(format=3)(store)
     with pytest.raises(NewerFormatError, match="upgrade spot-training on this VM"):
         fetch(store)
     edit(format=1)(store)

@@ -450,7 +450,7 @@ def test_a_folder_is_told_from_tensors_by_its_manifest(store: Watched) -> None:
     async def scenario() -> None:
         async with saving(store) as toy:
             toy.arenas[0].view[:] = content(4)
-            await toy.saver.staged(Staged(0, 4, SIZE, {"step": 4, "files": []}, "cadence", 0.0))
+            await toy.saver.staged(Staged(0, 4, SIZE, {"step": 4, "listing": [0, SIZE]}, "cadence", 0.0))
             assert await toy.saver.wait_committed(step=4, timeout=PATIENCE_S)
 
     play(scenario)

@@ -114,7 +114,7 @@ class Machine:
             await saver._notify()
             return
         saver.committed_step = step
-        saver.last_commit = Commit(step, "emergency", 100, staged_at, now, now, self.copy_s)
+        saver.last_commit = Commit(step, "emergency", 100, staged_at, now, now, self.copy_s, 100)
         self.note(f"committed {step}")
         await saver._notify()
 

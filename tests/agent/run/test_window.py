@@ -176,7 +176,7 @@ def test_a_machine_that_begins_to_shut_down_early_is_saved_from_at_once(tmp_path
 def test_where_two_saves_do_not_fit_the_first_is_the_last(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with machine(tmp_path, warning_s=120.0, durable_s=70.0) as playing:
-            playing.saver.last_commit = Commit(4, "cadence", 100, 0.0, 70.0, 70.0, 1.0)
+            playing.saver.last_commit = Commit(4, "cadence", 100, 0.0, 70.0, 70.0, 1.0, 100)
             await give_notice(playing)
             assert [what for _, what in playing.happened] == ["emergency, the last", "SIGTERM", "committed 7", "over"]
 

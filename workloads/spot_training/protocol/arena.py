@@ -77,6 +77,12 @@ class Arena:
         finally:
             del anchor
 
+    @contextlib.contextmanager
+    def read(self, offset: int, size: int) -> Iterator[memoryview]:
+        """Bytes [offset, offset + size), in place."""
+        with self.view[offset : offset + size] as data:
+            yield data
+
     def close(self) -> None:
         """Forget the mapping and the descriptor; the memory lives on while the other process holds it."""
         with contextlib.suppress(BufferError):  # a view is still in use: the map goes when that view does

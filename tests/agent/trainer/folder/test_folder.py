@@ -7,23 +7,27 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from spot_training.protocol.messages import SaveAnswer
+from spot_training.protocol.messages import SaveAnswer, Staged
 from structlog.testing import capture_logs
 
 from agent.checkpoint.bucket import Checkpoints
-from agent.checkpoint.restore import fetch_newest
+from agent.checkpoint.manifest import Manifest
+from agent.checkpoint.restore import find_newest
 from agent.store import open_store
 from agent.trainer.folder.link import FolderLink
-from agent.trainer.folder.put_back import write_folder
+from agent.trainer.folder.put_back import put_back
 from agent.trainer.folder.scan import FolderError
-from tests.agent.checkpoint.saving import PATIENCE_S, RUN, saving
+from agent.trainer.folder.snapshot import Snapshot
+from tests.agent.checkpoint.saving import PATIENCE_S, RUN, Toy, saving
 from tests.agent.stores import Watched
+from tests.agent.trainer.folder.manifests import first_format
 
 
 @pytest.fixture
@@ -55,15 +59,44 @@ def folder(tmp_path: Path) -> Path:
 def picture(folder: Path) -> dict[str, Any]:
     """All that a program could see of it, but pipes."""
     seen: dict[str, Any] = {}
-    for path in sorted(folder.rglob("*")):
+    names: dict[int, str] = {}
+    for path in sorted([folder, *folder.rglob("*")], key=bytes):
         at = path.relative_to(folder).as_posix()
+        info = path.lstat()
+        seen[at] = (info.st_uid, info.st_gid)
+        if path != folder:
+            seen[at] += (info.st_mtime_ns,)
         if path.is_symlink():
-            seen[at] = (path.parent.resolve() / path.readlink()).resolve().relative_to(folder.resolve()).as_posix()
+            target = (path.parent.resolve() / path.readlink()).resolve()
+            seen[at] += (target.relative_to(folder.resolve()).as_posix(),)
         elif path.is_dir():
-            seen[at] = path.stat().st_mode & 0o777
+            seen[at] += (info.st_mode & 0o3777,)
         elif path.is_file():
-            seen[at] = (path.stat().st_mode & 0o777, path.read_bytes())
+            seen[at] += (info.st_mode & 0o777, path.read_bytes(), names.setdefault(info.st_ino, at))
+        else:
+            del seen[at]
     return seen
+
+
+@asynccontextmanager
+async def linked(
+    store: Watched, folder: Path, on_saved: Callable[[int, float], None] = lambda step, age_s: None
+) -> AsyncIterator[tuple[Toy, FolderLink]]:
+    """A program that has ended, its folder, and the saver that its link is to."""
+    async with saving(store) as toy:
+        workload = SimpleNamespace(checkpoint_dir=str(folder), notice_signal="SIGUSR1")
+        host = SimpleNamespace(run=SimpleNamespace(workload=workload, run_id=RUN), saver=toy.saver)
+        ended = SimpleNamespace(running=False)
+        link = FolderLink(cast(Any, host), cast(Any, ended), on_saved)
+
+        async def on_commit(index: int, staged: Staged) -> None:
+            await link.committed(index, staged.step)
+
+        async def on_failure(index: int, staged: Staged, error: Exception) -> None:
+            await link.abandoned(index, staged.step, str(error))
+
+        toy.saver.on_commit, toy.saver.on_failure = on_commit, on_failure
+        yield toy, link
 
 
 def save(
@@ -75,11 +108,7 @@ def save(
     """A save, and one more after each of `between`."""
 
     async def scenario() -> list[SaveAnswer]:
-        async with saving(store) as toy:
-            workload = SimpleNamespace(checkpoint_dir=str(folder), notice_signal="SIGUSR1")
-            host = SimpleNamespace(run=SimpleNamespace(workload=workload), saver=toy.saver)
-            ended = SimpleNamespace(running=False)
-            link = FolderLink(cast(Any, host), cast(Any, ended), on_saved)
+        async with linked(store, folder, on_saved) as (toy, link):
             answers = [await link.save("cadence", deadline=None, timeout=PATIENCE_S)]
             for change in between:
                 await toy.saver.settle(timeout=PATIENCE_S)
@@ -90,11 +119,15 @@ def save(
     return asyncio.run(scenario())
 
 
-def bring_back(store: Watched, folder: Path) -> None:
-    found = fetch_newest(Checkpoints(store, RUN), timeout=PATIENCE_S)
+def bring_back(store: Watched, folder: Path, *, news: bool = False) -> None:
+    checkpoints = Checkpoints(store, RUN)
+
+    def bring(manifest: Manifest, timeout: float) -> object:
+        return put_back(store, manifest, folder, news=news, connections=4, timeout=timeout)
+
+    found = find_newest(checkpoints, bring, layout="folder", timeout=PATIENCE_S)
     assert found
-    write_folder(found.arena.view, found.manifest.state["files"], folder)
-    found.arena.close()
+    assert found.bad == []
 
 
 def steps(store: Watched) -> list[int]:
@@ -147,24 +180,30 @@ def test_a_folder_that_is_a_link_to_another_disk_stays_one(store: Watched, folde
 _ON_A_DISK_OF_ITS_OWN = """
 import os, sys
 from pathlib import Path
-from agent.trainer.folder.put_back import write_folder
+from agent.store import open_store
+from agent.trainer.folder.put_back import put_back
 from agent.trainer.folder.scan import scan_folder
-disk = Path(sys.argv[1])
+from tests.agent.trainer.folder.manifests import first_format
+disk, bucket = Path(sys.argv[1]), Path(sys.argv[2])
 (disk / "lost+found").mkdir()
 (disk / "half a save").mkdir()
-(disk / ".restoring").mkdir()  # of an agent that was killed amid this
-files = [
+(disk / ".spot-restoring").mkdir()  # of an agent that was killed amid this
+store = open_store(f"file://{bucket}")
+manifest = first_format(store, b"abcd", [
     {"path": "closed", "kind": "folder", "mode": 0o500},
     {"path": "closed/weights", "mode": 0o600, "size": 4, "offset": 0},
     {"path": "latest", "kind": "link", "mode": 0, "target": "closed/weights"},
-]
-for _ in range(2):
-    write_folder(memoryview(b"abcd"), files, disk)
+])
+for news in (False, True, False):
+    put_back(store, manifest, disk, news=news, connections=1, timeout=9.0)
     assert os.path.ismount(disk)
-    assert sorted(os.listdir(disk)) == ["closed", "latest", "lost+found"], os.listdir(disk)
+    seen = [name for name in sorted(os.listdir(disk)) if not name.startswith(".spot-put-aside-")]
+    assert seen == ["closed", "latest", "lost+found"], seen
     assert (disk / "latest").read_bytes() == b"abcd"
     assert (disk / "closed").stat().st_mode & 0o777 == 0o500
-    assert [entry.path for entry in scan_folder(disk)] == ["closed", "latest", "closed/weights"]
+    assert [entry.path for entry in scan_folder(disk)] == [".", "closed", "latest", "closed/weights"]
+(kept,) = disk.glob(".spot-put-aside-*")
+assert (kept / "closed" / "weights").read_bytes() == b"abcd"
 """
 
 
@@ -172,7 +211,8 @@ def test_a_folder_that_is_a_disk_of_its_own_is_refilled_and_the_disks_own_folder
     alone = ["unshare", "--user", "--map-root-user", "--mount"]
     if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
         pytest.skip("this machine lets nobody mount anything, not even in a namespace of their own")
-    script = f'mount -t tmpfs disk {tmp_path} && exec {sys.executable} -c "$1" {tmp_path}'
+    (tmp_path / "disk").mkdir()
+    script = f'mount -t tmpfs disk {tmp_path}/disk && exec {sys.executable} -c "$1" {tmp_path}/disk {tmp_path}/bucket'
     done = subprocess.run(
         [*alone, "sh", "-ec", script, "sh", _ON_A_DISK_OF_ITS_OWN], capture_output=True, text=True, check=False
     )
@@ -183,13 +223,14 @@ def changing(folder: Path, change: Callable[[Path], object], monkeypatch: pytest
     """The program goes on writing just after its folder was copied, before anybody could look again."""
     from agent.trainer.folder import aside, link
 
-    copy = aside.copy_into
+    copy = aside.take
 
-    def copy_and_change(*arguments: Any) -> None:
-        copy(*arguments)
+    def take_and_change(*arguments: Any, **more: Any) -> Snapshot:
+        taken = copy(*arguments, **more)
         change(folder)
+        return taken
 
-    monkeypatch.setattr(link, "copy_into", copy_and_change)
+    monkeypatch.setattr(link, "take", take_and_change)
 
 
 CHANGES: dict[str, Callable[[Path], object]] = {
@@ -239,14 +280,14 @@ def test_a_file_that_shrinks_under_our_hands_is_no_checkpoint(
 ) -> None:
     from agent.trainer.folder import aside, link
 
-    copy = aside.copy_into
+    copy = aside.take
 
-    def change_and_copy(*arguments: Any) -> None:
+    def change_and_take(*arguments: Any, **more: Any) -> Snapshot:
         weights = folder / "step-1" / "weights"
         weights.unlink() if when.startswith("gone") else os.truncate(weights, 10)
-        copy(*arguments)
+        return copy(*arguments, **more)
 
-    monkeypatch.setattr(link, "copy_into", change_and_copy)
+    monkeypatch.setattr(link, "take", change_and_take)
     assert save(store, folder) == ["none"]
     assert steps(store) == []
 
@@ -273,17 +314,21 @@ def entry(path: str, **changes: Any) -> dict[str, Any]:
     ids=["above", "absolute", "through a link", "a link out", "too short"],
 )
 def test_a_checkpoint_writes_nothing_outside_its_folder_and_leaves_what_is_there(
-    tmp_path: Path, files: list[dict[str, Any]]
+    store: Watched, tmp_path: Path, files: list[dict[str, Any]]
 ) -> None:
     folder = tmp_path / "saves"
     folder.mkdir()
     (folder / "mine").write_text("mine")
     with pytest.raises(FolderError, match="the checkpoint"):
-        write_folder(memoryview(b"evil"), files, folder)
+        put_back(store, first_format(store, b"evil", files), folder, news=False, connections=2, timeout=PATIENCE_S)
     assert (folder / "mine").read_text() == "mine"
     assert not (tmp_path / "out").exists()
 
 
-def test_a_checkpoint_of_an_older_version_that_knew_files_only_is_brought_back(tmp_path: Path) -> None:
-    write_folder(memoryview(b"abcd"), [{"path": "a/b", "mode": 0o600, "size": 4, "offset": 0}], tmp_path / "saves")
-    assert picture(tmp_path / "saves")["a/b"] == (0o600, b"abcd")
+def test_a_checkpoint_of_an_older_version_is_brought_back(store: Watched, tmp_path: Path) -> None:
+    files = [{"path": "a/b", "mode": 0o600, "size": 2, "offset": 0}, entry("c", size=3, offset=2), entry("d", size=0)]
+    manifest = first_format(store, b"abcde", files, part=2)
+    put_back(store, manifest, tmp_path / "saves", news=False, connections=2, timeout=PATIENCE_S)
+    paths = (tmp_path / "saves").rglob("[bcd]")
+    seen = {path.name: (path.stat().st_mode & 0o777, path.read_bytes()) for path in paths}
+    assert seen == {"b": (0o600, b"ab"), "c": (0o644, b"cde"), "d": (0o644, b"")}
