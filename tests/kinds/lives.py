@@ -78,9 +78,9 @@ class Life:
 
 
 class Nursery:
-    """Starts trainers (nursery.py), one at a time, and is their agent."""
+    """Starts trainers (nursery.py), one at a time, and is their agent. `modules`: what most of them import."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *modules: str) -> None:
         self._folder = folder
         self._socket, self._say = folder / "agent.sock", folder / "say.sock"
         self._server = socket.socket(socket.AF_UNIX)
@@ -91,7 +91,10 @@ class Nursery:
         self._told.bind(str(self._say))
         self._told.setblocking(False)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.kinds.nursery"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "tests.kinds.nursery", *modules],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert self._answer() == "ready"
 

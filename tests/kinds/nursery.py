@@ -1,7 +1,8 @@
 """A process that has imported torch already and forks a trainer from itself: what takes seconds is paid once.
 
-`python -m tests.kinds.nursery`. One JSON line on standard input starts a script, `{"script", "folder", "env"}`; the
-child's process id is the answer. `{"wait": pid}` is answered with its exit status.
+`python -m tests.kinds.nursery [MODULE ...]`: what is imported beside torch. One JSON line on standard input starts a
+script, `{"script", "folder", "env"}`; the child's process id is the answer. `{"wait": pid}` is answered with its exit
+status.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _PRELOADED = (
 
 def main() -> None:
     torch.set_num_threads(1)
-    for name in _PRELOADED:
+    for name in (*_PRELOADED, *sys.argv[1:]):
         importlib.import_module(name)
     answer = os.fdopen(os.dup(1), "w", buffering=1)
     answer.write("ready\n")

@@ -17,8 +17,10 @@ SCRIPTS = Path(__file__).parent / "scripts"
 TABLE = ROOT / "docs" / "what-resumes.md"
 GROUPS = (
     "Loops", "Variables of the loop", "Data", "Random numbers", "Optimizers", "Schedulers", "Averages and scalers",
-    "Models", "Kinds of tensors", "Ends and metrics",
+    "Models", "Kinds of tensors", "Frameworks", "Ends and metrics",
 )  # fmt: skip
+NEEDS = {"huggingface": "accelerate", "lightning": "lightning", "accelerate": "accelerate"}
+"""What a framework's adapter needs."""
 _INTRODUCTION = """\
 # What resumes
 
@@ -45,7 +47,11 @@ class Row:
         """What it imports, and is not installed here."""
         tree = ast.parse(self.script.read_text())
         names = [at.name for one in ast.walk(tree) if isinstance(one, ast.Import) for at in one.names]
-        names += [one.module for one in ast.walk(tree) if isinstance(one, ast.ImportFrom) and one.module]
+        froms = [one for one in ast.walk(tree) if isinstance(one, ast.ImportFrom)]
+        names += [one.module for one in froms if one.module]
+        names += [
+            NEEDS[at.name] for one in froms for at in one.names if one.module == "spot_training" and at.name in NEEDS
+        ]
         return sorted({top for name in names if not importlib.util.find_spec(top := name.split(".")[0])})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from tests.kinds.lives import Life, Nursery
 from tests.kinds.table import TABLE, Row, rows, table
 
+FRAMEWORKS = ("accelerate", "transformers.trainer", "transformers.models.gpt2.modeling_gpt2", "lightning")
 CUTS = ("forward:1", "update:3", "behind:4")
 FAST = ("plain", "loader")
 FAST_TOLD = ("best", "untracked_scaler")
@@ -21,6 +23,15 @@ ROWS = {row.name: row for row in rows()}
 @pytest.fixture(scope="module")
 def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
     nursery = Nursery(tmp_path_factory.mktemp("kinds"))
+    yield nursery
+    nursery.close()
+
+
+@pytest.fixture(scope="module")
+def frameworks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    """Where the frameworks are imported already, which takes longer than the rows do."""
+    found = [name for name in FRAMEWORKS if importlib.util.find_spec(name.split(".")[0])]
+    nursery = Nursery(tmp_path_factory.mktemp("frameworks"), *found)
     yield nursery
     nursery.close()
 
@@ -39,16 +50,28 @@ def test_a_common_fault_is_told(name: str, nursery: Nursery) -> None:
     must_be_told(nursery, ROWS[name])
 
 
+OWN = {name: row for name, row in ROWS.items() if row.group != "Frameworks"}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name, row in ROWS.items() if not row.told][::STRIDE])
+@pytest.mark.parametrize("name", [name for name, row in OWN.items() if not row.told][::STRIDE])
 def test_a_kind_of_script_resumes_exactly_twice_wherever_it_is_cut(name: str, nursery: Nursery) -> None:
     must_be_exact(nursery, ROWS[name], CUTS)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.told][::STRIDE])
+@pytest.mark.parametrize("name", [name for name, row in OWN.items() if row.told][::STRIDE])
 def test_a_kind_of_script_that_can_not_resume_exactly_is_told(name: str, nursery: Nursery) -> None:
     must_be_told(nursery, ROWS[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in ROWS if name not in OWN][::STRIDE])
+def test_a_frameworks_loop_resumes_exactly_or_is_told(name: str, frameworks: Nursery) -> None:
+    if ROWS[name].told:
+        must_be_told(frameworks, ROWS[name])
+    else:
+        must_be_exact(frameworks, ROWS[name], CUTS)
 
 
 def test_the_table_in_the_docs_says_what_is_tested() -> None:

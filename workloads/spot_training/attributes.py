@@ -37,12 +37,11 @@ class Attributes:
                 self.changing.add(key)
 
     def pack(self, path: str, packing: Packing) -> list[list[Any]]:
-        """What the changing ones hold: [path, name, value] each."""
-        packed = []
-        for where, name in sorted(self.changing):
-            value = vars(self._objects[where]).get(name)
-            packed.append([where, name, packing.pack(".".join(filter(None, (path, where, name))), _cut(value))])
-        return packed
+        """What `values` gives, as JSON."""
+        return [
+            [where, name, packing.pack(".".join(filter(None, (path, where, name))), value)]
+            for where, name, value in self.values()
+        ]
 
     def load(self, packed: list[list[Any]], unpacking: Unpacking) -> None:
         """Put back what `pack` wrote.
@@ -50,10 +49,18 @@ class Attributes:
         Raises:
             StateError: there is no such object any more.
         """
-        for where, name, value in packed:
+        self.put([[where, name, unpacking.unpack(value)] for where, name, value in packed])
+
+    def values(self) -> list[list[Any]]:
+        """What the changing ones hold: [path, name, value] each."""
+        return [[where, name, _cut(vars(self._objects[where]).get(name))] for where, name in sorted(self.changing)]
+
+    def put(self, values: list[list[Any]]) -> None:
+        """Put back what `values` gave. Raises StateError: there is no such object any more."""
+        for where, name, value in values:
             if where not in self._objects:
                 raise StateError(f"the checkpoint holds {where}.{name}, and there is no {where} any more")
-            setattr(self._objects[where], name, unpacking.unpack(value))
+            setattr(self._objects[where], name, value)
             self.changing.add((where, name))
 
     def _look(self) -> dict[tuple[str, str], Any]:

@@ -51,14 +51,16 @@ class Course:
         self._tried = False
         self._told_tail = False
 
-    def begin(self, frame: FrameType, *, end: int | None = None) -> None:
-        """Before the first step of the loop in `frame`; `end`: where it ends, where that is known.
+    def begin(self, frame: FrameType | None, *, end: int | None = None) -> None:
+        """Before the first step of the loop in `frame`; None: a framework's, which nobody need be told about. `end`:
+        where it ends, where that is known.
 
         Raises:
             StateError: random numbers were drawn since `session.track()`.
         """
         self._state.end = end
-        self._checks.where = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+        if frame:
+            self._checks.where = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
         if self.boundaries:
             return
         self._frame = frame

@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from spot_training.beats import Beats
 from spot_training.course import Course
@@ -60,11 +60,12 @@ class Session:
         self._metrics = Metrics(folder, self._send)
         self._course: Course | None = None
         self._saves: Saves | None = None
+        self._welcomed: tuple[Welcome, list[Arena]] | None = None
         self._over = False
         self._at_exit = AtExit(self._end)
 
     @classmethod
-    def open(cls, run_id: str | None = None) -> Session:
+    def open(cls, run_id: str | None = None) -> Self:
         """Say hello to the agent, if there is one. Do it early: the agent fetches the checkpoint meanwhile.
 
         `run_id` is the run that this script believes to train; the agent refuses another run's. By default it is the
@@ -89,7 +90,7 @@ class Session:
         session._beats.start()
         return session
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
@@ -232,8 +233,7 @@ class Session:
         return self._course
 
     def _restore(self, state: TrainState, link: Link) -> tuple[Welcome, list[Arena]]:
-        welcome, fds = link.welcome()
-        arenas = [Arena.adopt(fd) for fd in fds]
+        welcome, arenas = self._welcome(link)
         begun = time.monotonic()
         if welcome.restore is not None:
             arena = arenas[welcome.restore]
@@ -241,6 +241,12 @@ class Session:
             self.step = welcome.step
         self._send(Restored(self.step, time.monotonic() - begun))
         return welcome, arenas
+
+    def _welcome(self, link: Link) -> tuple[Welcome, list[Arena]]:
+        if self._welcomed is None:
+            welcome, fds = link.welcome()
+            self._welcomed = welcome, [Arena.adopt(fd) for fd in fds]
+        return self._welcomed
 
     def _end(self) -> None:
         """The script ends by itself: its last step is committed, and its exit status says that it is complete."""

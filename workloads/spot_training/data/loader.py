@@ -160,6 +160,11 @@ class ResumableLoader(Generic[Batch]):
         """How many batches of this epoch were received."""
         return self._position.batch
 
+    def end_epoch(self) -> None:
+        """What is left of this epoch, if some of it was received, is passed over."""
+        if self._position.batch:
+            self._position, self._expected = Position(self._position.epoch + 1), None
+
     # --- what the session asks for ---
 
     def limits(self) -> list[str]:
@@ -226,8 +231,7 @@ class ResumableLoader(Generic[Batch]):
         """An iterator was dropped. In the middle of an epoch that ends it."""
         if self._current is gone:
             self._current = None
-            if self._position.batch:
-                self._position = Position(self._position.epoch + 1)
+            self.end_epoch()
 
     def _ended(self, batches: Batches[Batch]) -> None:
         self._position = Position(self._position.epoch + 1, 0)
