@@ -205,6 +205,7 @@ NOT_TORCH = frozenset(
     | {"safetensors", "structlog", "tokenizers", "transformers", "typer", "yaml"}
 )
 ADAPTERS = {
+    "spot_training.accelerate": {"accelerate"},
     "spot_training.huggingface": {"transformers"},
 }
 """Each is imported by whoever uses that framework, and by nobody else."""

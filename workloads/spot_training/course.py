@@ -51,6 +51,10 @@ class Course:
         self._tried = False
         self._told_tail = False
 
+    def knows(self, wrappers: Mapping[str, Any]) -> None:
+        """What the loop holds of the tracked things in other words: a framework's wrappers."""
+        self._tracked = {**wrappers, **self._tracked}
+
     def begin(self, frame: FrameType | None, *, end: int | None = None) -> None:
         """Before the first step of the loop in `frame`; None: a framework's, which nobody need be told about. `end`:
         where it ends, where that is known.

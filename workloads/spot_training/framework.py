@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import FrameType
 from typing import Any
 
 from spot_training.session import Session
@@ -27,15 +28,19 @@ class FrameworkSession(Session):
         arena = arenas[welcome.restore]
         return Unpacking(tensors_in(arena.view, size=arena.size)).unpack(held["noted"])
 
-    def boundary(self, step: int) -> None:
+    def knows(self, **wrappers: Any) -> None:
+        """What a framework has wrapped the tracked things in: the loop may hold it, and nothing is lost."""
+        self._tracking("session.knows()").knows(wrappers)
+
+    def boundary(self, step: int, frame: FrameType | None = None) -> None:
         """The loop is at its top, with `step` steps done. The same step may be said again, where what follows its
-        update has a boundary of its own.
+        update has a boundary of its own. `frame`: the loop's, where it is a user's.
 
         Raises:
             StateError: the loop does something that a resume could not repeat; says what, and what to change.
         """
         course = self._tracking("session.boundary()")
-        course.begin(None)
+        course.begin(frame)
         self.step = step
         course.top(step)
 

@@ -222,7 +222,9 @@ def inside(value: object, whole: bool) -> Iterator[tuple[object, object]]:
 def is_session(value: object) -> bool:
     if isinstance(value, GeneratorType):
         return is_library(value.gi_code) and value.gi_code.co_name == "steps"
-    return type(value).__name__ == "Session" and type(value).__module__.startswith("spot_training")
+    return any(
+        kind.__qualname__ == "Session" and kind.__module__ == "spot_training.session" for kind in type(value).__mro__
+    )
 
 
 def can_change(value: object, *, plain: bool = False) -> bool:
