@@ -15,7 +15,7 @@ from spot_training.things import Thing, in_words
 from spot_training.values import Packing, StateError, Unpacking, refuse_unusual
 from torch import Tensor, nn
 
-_OWN_NAMES = frozenset(vars(nn.Module())) | {"_is_hf_initialized", "_compiled_call_impl"}
+_OWN_NAMES = frozenset(vars(nn.Module())) | {"_is_hf_initialized", "_compiled_call_impl", "_current_fx_name"}
 
 
 class ModuleThing(Thing):

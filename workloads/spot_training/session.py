@@ -137,7 +137,7 @@ class Session:
         probe = _probe(things)
         self._course = Course(things, state, guard, self._metrics, self._beats, saves=self._saves, probe=probe)
         for stepper in state.steppers:
-            hook_step(stepper, before=self._course.close, after=self._course.behind)
+            self._hook(stepper, self._course)
         for name, thing in things.items():
             for limit in limits_of(thing):
                 log.warning("%s: %s", name, limit)
@@ -231,6 +231,9 @@ class Session:
         if self._course is None:
             raise SessionError(f"call session.track(...) before {call}")
         return self._course
+
+    def _hook(self, stepper: Any, course: Course) -> None:
+        hook_step(stepper, before=course.close, after=course.behind)
 
     def _restore(self, state: TrainState, link: Link) -> tuple[Welcome, list[Arena]]:
         welcome, arenas = self._welcome(link)
