@@ -22,25 +22,15 @@ import psutil
 import structlog
 
 from agent.store.formats import TRAINER_FORMAT, refuse_newer
+from agent.trainer.family import Member, family_of, hearers
+from agent.trainer.keeper import KEEPER, adopt_orphans, exit_code, exit_file, read_exit
 from agent.trainer.output import last_lines
 
 log = structlog.get_logger()
 
 _KILL_WAIT_S = 5.0
-# The parent of each trainer. It waits for the command, so that a trainer whose agent died before it was noted never
-# begins; and it notes the exit status, which only a parent can ask for: an agent that adopts it is none. Signals to the
-# trainer's group are not for it. systemd's protection of the agent from the out-of-memory killer is not for what
-# eats the memory.
-_KEEPER = """\
-trap : HUP INT QUIT ABRT ALRM TERM USR1 USR2
-go=$(cat)
-[ "${go##*#}" = go ] || exit 1
-echo 0 2>/dev/null >/proc/self/oom_score_adj
-eval "$go" </dev/null
-code=$?
-{ echo $code >"$1.tmp" && mv "$1.tmp" "$1"; } 2>/dev/null
-exit $code
-"""
+_LOOK_S = 0.25
+_ROUNDS = 3  # of looking for processes to kill, for one may fork meanwhile
 
 
 @dataclass(frozen=True)
@@ -64,7 +54,8 @@ class Exit:
 
 @dataclass
 class Trainer:
-    """One running trainer. `pid`: its keeper's, which leads the process group of all that belongs to it."""
+    """One running trainer. `pid`: its keeper's, which leads the process group of all that belongs to it. `leaves` is
+    set once its command has ended, and something that it started has not."""
 
     pid: int
     log_file: Path
@@ -72,6 +63,7 @@ class Trainer:
     _process: subprocess.Popen[bytes] | None = None
     _oom_kills: int = 0
     ended: asyncio.Future[Exit] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    leaves: asyncio.Event = field(default_factory=asyncio.Event)
 
     @classmethod
     def hold(cls, *, env: Mapping[str, str], cwd: Path, log_file: Path) -> Trainer:
@@ -79,16 +71,17 @@ class Trainer:
 
         Raises OSError when it can't be started.
         """
-        _exit_file(log_file).unlink(missing_ok=True)
+        exit_file(log_file).unlink(missing_ok=True)
         with log_file.open("wb") as output:
             process = subprocess.Popen(
-                ["sh", "-c", _KEEPER, "trainer", str(_exit_file(log_file))],
+                ["sh", "-c", KEEPER, "trainer", str(exit_file(log_file))],
                 env=dict(env),
                 cwd=cwd,
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=adopt_orphans,  # noqa: PLW1509 - one system call, without a lock
             )
         trainer = cls(process.pid, log_file, time.monotonic(), process, _oom_kill_count())
         trainer._watch()
@@ -102,7 +95,7 @@ class Trainer:
             with contextlib.suppress(ProcessLookupError):
                 trainer._watch()
                 return trainer
-        trainer.ended.set_result(Exit(_exit_code(_read_exit(log_file)), time.monotonic()))
+        trainer.ended.set_result(Exit(exit_code(read_exit(log_file)), time.monotonic()))
         return trainer
 
     def release(self, command: Sequence[str]) -> None:
@@ -122,12 +115,26 @@ class Trainer:
             loop.remove_reader(pidfd)
             os.close(pidfd)
             self.signal(signal.SIGKILL)  # children that outlived it hold its GPU memory; its pid is still taken
-            code = _exit_code(self._process.wait() if self._process else _read_exit(self.log_file))
+            status = self._process.wait() if self._process else None
+            noted = read_exit(self.log_file)  # of the command; its keeper may have been ended with what it left behind
+            code = exit_code(status if noted is None else noted)
             killed = code == -signal.SIGKILL and _oom_kill_count() > self._oom_kills
             if not self.ended.done():
                 self.ended.set_result(Exit(code, time.monotonic(), killed))
 
         loop.add_reader(pidfd, on_end)
+        loop.call_later(_LOOK_S, self._look_for_its_end)
+
+    def _look_for_its_end(self) -> None:
+        if self.running and not self.leaves.is_set():
+            if exit_file(self.log_file).exists():
+                self.leaves.set()
+            asyncio.get_running_loop().call_later(_LOOK_S, self._look_for_its_end)
+
+    @property
+    def family(self) -> list[Member]:
+        """All of its processes."""
+        return family_of(self.pid)
 
     @property
     def adopted(self) -> bool:
@@ -159,33 +166,38 @@ class Trainer:
                 process of several 100 GB or one stuck in a driver.
         """
         if self.running:
-            self.signal(signal.SIGTERM)
+            self._terminate()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(self.ended), grace)
-        self.signal(signal.SIGKILL)  # children that outlived it, or itself
+        if self.running:
+            self._kill()
         return await asyncio.wait_for(asyncio.shield(self.ended), patience)
+
+    def _terminate(self) -> None:
+        """SIGTERM to whom it is meant for: a worker below a program that hears it is that program's to end."""
+        family = self.family
+        heard = {each.pid for one in hearers(family, signal.SIGTERM)[:1] for each in one}
+        for member in family:
+            if heard.isdisjoint(member.above):
+                _send(member.pid, signal.SIGTERM)
+
+    def _kill(self) -> None:
+        """Its keeper last, for that knows what has left the group."""
+        for _ in range(_ROUNDS):
+            for member in (family := self.family):
+                _send(member.pid, signal.SIGKILL)
+            if not family:
+                break
+        self.signal(signal.SIGKILL)
 
     def last_lines(self, count: int = 20) -> list[str]:
         """The last lines of its output."""
         return last_lines(self.log_file, count)
 
 
-def _exit_file(log_file: Path) -> Path:
-    return log_file.with_suffix(".exit")
-
-
-def _read_exit(log_file: Path) -> int | None:
-    with contextlib.suppress(OSError, ValueError):
-        return int(_exit_file(log_file).read_text())
-    return None
-
-
-def _exit_code(status: int | None) -> int | None:
-    """A shell's status of a child that a signal killed, 128 and its number, as Python's: negative."""
-    if status is not None and status > 128:
-        with contextlib.suppress(ValueError):
-            return -signal.Signals(status - 128).value
-    return status
+def _send(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
 
 
 def _oom_kill_count() -> int:

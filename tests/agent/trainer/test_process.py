@@ -197,16 +197,19 @@ def test_one_that_somebody_stopped_is_seen_to_be(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["exits", "is stopped"])
-def test_nothing_that_it_started_outlives_it(tmp_path: Path, end: str) -> None:
-    """DataLoader workers hold GPU memory."""
+@pytest.mark.parametrize("session", ["", "setsid "])
+def test_nothing_that_it_started_outlives_it(tmp_path: Path, end: str, session: str) -> None:
+    """DataLoader workers hold GPU memory; some programs make a session of their own."""
 
     async def scenario() -> None:
         last = "exit 0" if end == "exits" else "wait"
-        trainer = start(tmp_path, f"sh -c 'echo $$ >worker; {STUBBORN}' & sleep 0.05; {last}")
+        trainer = start(tmp_path, f"{session}sh -c 'echo $$ >worker; {STUBBORN}' & sleep 0.05; {last}")
         await said(trainer, "up")
         worker = int((tmp_path / "worker").read_text())
-        if end == "is stopped":
-            await trainer.stop(grace=0.05)
+        if end == "exits":
+            await asyncio.wait_for(trainer.leaves.wait(), PATIENCE_S)
+            assert trainer.running
+        await trainer.stop(grace=0.05)
         await end_of(trainer)
         await gone(worker)
 
@@ -217,7 +220,7 @@ def test_a_process_that_the_kernel_does_not_clear_away_is_waited_for_no_longer_t
     async def scenario() -> None:
         trainer = start(tmp_path, "sleep 60")
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(trainer, "signal", lambda number: None)  # as deaf as one that is stuck in a driver
+            patch.setattr(trainer, "_kill", lambda: None)  # as deaf as one that is stuck in a driver
             begun = time.monotonic()
             with pytest.raises(TimeoutError):
                 await trainer.stop(grace=0.05, patience=0.05)
