@@ -31,7 +31,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 SHARD ?=
-.PHONY: help venv demo llm bench test test-slow scenarios strikes kinds rehearsals test-all check format lock clean another-torch
+.PHONY: help venv demo llm bench test test-slow scenarios strikes kinds programs rehearsals test-all check format lock clean another-torch
 .PHONY: synth doctor deploy diff start stop destroy logs ssh drill which-run validate checkov golden pages
 
 help: ## Show this
@@ -122,6 +122,9 @@ strikes: $(CLOUD) ## Strike runs at random: STRIKES=300 of them, drawn by SEED, 
 
 kinds: $(CLOUD) ## Cut and resume every kind of script in docs/what-resumes.md
 	@EVERY_ROW=1 $(BIN)/python -m pytest tests/kinds $(ARGS)
+
+programs: $(CLOUD) ## Run every program of docs/what-programs.md: under two minutes
+	@EVERY_ROW=1 $(BIN)/python -m pytest tests/programs $(ARGS)
 
 rehearsals: $(CLOUD) ## Rehearse every script of tests/rehearse: each fault is found, nothing is said against the others
 	@EVERY_ROW=1 $(BIN)/python -m pytest tests/rehearse $(ARGS)

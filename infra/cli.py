@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from spot_training.protocol import tell
 from typer.core import TyperCommand
 
 from agent.config import RunConfig, parse_seconds
+from agent.config.program import not_promised
 from infra.operate import commands as cloud_commands
 from infra.operate.reference import draw_fields
 from infra.operate.rehearse import command as rehearse_command
@@ -44,6 +46,8 @@ def check(run_file: RunFile) -> None:
     """Say whether a run file can be used, and name every mistake in it."""
     run = load(run_file, to_train=True)
     typer.echo(f"{run_file}: run {run.run_id} ({run.workload.kind}) can be used")
+    if note := not_promised(run):
+        typer.echo(f"Note: {note}")
 
 
 @app.command()
@@ -117,6 +121,17 @@ def _script(preempt_every: str | None, events: Path | None, *, bucket: str) -> "
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     return None
+
+
+@app.command()
+def saved(
+    path: Annotated[
+        str, typer.Argument(help="What is whole, in the run's checkpoint folder. Default: the folder.")
+    ] = ".",
+    step: Annotated[int | None, typer.Option(help="The program's own step.")] = None,
+) -> None:
+    """Say, from a program of kind `command`, that its save is whole. `infra.start` answers it, without all this."""
+    raise typer.Exit(tell.main([path, *(["--step", str(step)] if step is not None else [])]))
 
 
 @app.command()

@@ -34,6 +34,7 @@ FLOORS = [
 ON_ONE_FLOOR = {("agent.trainer", "agent.checkpoint"), ("agent.notices", "agent.config")}
 
 INFRA_FLOORS = [
+    ["infra.start"],
     ["infra.cli", "infra.proof", "infra.bench"],
     ["infra.main", "infra.operate"],
     ["infra.local", "infra.stacks"],

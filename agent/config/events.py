@@ -109,6 +109,17 @@ EVENTS: dict[str, EventDoc] = {
     "trainer_refused": _doc("a trainer of another run, attempt or version asked for state", "why"),
     "connection_failed": _doc("the trainer's connection broke; it connects again", "error"),
     "protocol_error": _doc("the trainer said what makes no sense", "error"),
+    "notice_passed_on": _doc("a program was told to save: the processes that hear the signal", "signal pids"),
+    "notice_unheard": _doc(
+        "no process of the program catches the signal that tells it to save: at a notice what is whole then is saved. "
+        "at: start, notice; hears: SIGTERM where it is heard, and sent instead: write notice_signal: SIGTERM",
+        "signal at hears",
+    ),
+    "left_behind": _doc(
+        "the program's command has ended and left processes: goes_on, for one of them hears the notice and is the "
+        "program; else they get the grace, and are ended",
+        "pids goes_on",
+    ),
     "scope_refused": _doc("systemd gave the trainer no scope: it dies if the agent dies", "scope reason message"),
     "trainer_not_gone": _doc("the kernel still clears a killed trainer away; the agent goes on without it", "pid why"),
     "incident": _doc(
@@ -132,6 +143,7 @@ EVENTS: dict[str, EventDoc] = {
         "step reason error again_s",
     ),
     "folder_not_saved": _doc("a program's checkpoint folder could not be read", "folder error"),
+    "folder_not_whole": _doc("nothing in a program's checkpoint folder is whole: not saved; why by save", "folder why"),
     "folder_goes_on": _doc(
         "a program's checkpoint folder on this disk is the newest: nothing is restored", "folder step"
     ),
@@ -140,7 +152,6 @@ EVENTS: dict[str, EventDoc] = {
     "folder_not_noted": _doc("which checkpoint a folder goes on from could not be noted beside it", "folder error"),
     "folder_left_out": _doc("a link to a folder elsewhere is in no checkpoint", "folder links"),
     "folder_torn": _doc("a file was written to while it was saved: the folder is held once more", "error"),
-    "folder_not_still": _doc("a program went on writing its checkpoint folder: not saved", "folder waited_s"),
     "milestone_taken": _doc("a milestone's name is taken by other content: it is not kept", "folder error"),
     "milestone": _doc("a checkpoint is kept for good", "step folder"),
     "retired": _doc("old checkpoints were deleted", "objects"),

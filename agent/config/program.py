@@ -19,6 +19,18 @@ def trainer_command(run: RunConfig, run_file: Path) -> list[str]:
     return [sys.executable, "-P", "-m", module[kind], str(run_file)]
 
 
+def not_promised(run: RunConfig) -> str:
+    """What a run file that can be used leaves open, for people; empty where it leaves nothing."""
+    if run.workload.kind != "command" or run.workload.complete_when:
+        return ""
+    return (
+        "that a save is whole is known of Hugging Face, Lightning, Accelerate, DeepSpeed, torch DCP and Megatron-LM, "
+        "of torch.save and safetensors files, and of a program that calls `spot saved` after each save. Any other "
+        "folder only has to stand still for a second, which does not promise it: write workload.complete_when, such as "
+        '"*/done", or call `spot saved` (docs/what-programs.md)'
+    )
+
+
 def tracking_environment(run: RunConfig) -> dict[str, str]:
     """What W&B's own library reads: a program that calls `wandb.init()` goes on in the run of that name. The key, where
     there is one, is in the agent's own environment."""

@@ -35,6 +35,11 @@ class Workload(Section):
     checkpoint_dir: Folder | None = None
     """kind `command`: the folder that the program saves to. Default: null (required for `command`)."""
 
+    complete_when: Name | None = None
+    """kind `command`: a glob, below checkpoint_dir, of the file that the program writes last: "*/done" says that a
+    folder is whole once it holds `done`. Default: null (the program's own word, `spot saved`; a framework's last file;
+    else a folder that stands still for a second, which does not promise that it is whole)."""
+
     env: dict[str, str] = Field(default_factory=dict)
     """Environment variables for the trainer. Default: {}."""
 
@@ -55,10 +60,17 @@ class Workload(Section):
             ("command", ON_THEIR_OWN),
             ("notice_signal", ("command",)),
             ("checkpoint_dir", ("command",)),
+            ("complete_when", ("command",)),
         ):
             if key in self.model_fields_set and self.kind not in kinds:
                 fix = f"leave it out, or write kind: {' or '.join(kinds)}"
                 yield Refusal((key,), f"kind {self.kind} does not use it", fix)
+        if self.complete_when is not None and {"..", "**", ""} & set(self.complete_when.split("/")):
+            yield Refusal(
+                ("complete_when",),
+                f"{self.complete_when!r} is no glob of files below the checkpoint folder",
+                'write one relative to it, without "..", "**" or a leading "/", such as "*/done"',
+            )
         for variable in self.env:
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
                 yield Refusal(("env",), f"{variable!r} can't be an environment variable", "use letters, digits and '_'")

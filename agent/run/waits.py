@@ -31,6 +31,7 @@ _FINISH, _HANG, _START, _RESTORE = (
 )
 _STOP, _WATCHDOG, _READY = "unit:TimeoutStopSec", "unit:WatchdogSec", "unit:TimeoutStartSec"
 _AGENT = "spot_training.link:_AGENT_TIMEOUT_S"
+_TELL = "spot_training.protocol.tell:_TIMEOUT_S"
 _GROUP = "group:first_step"
 _AWAY = "agent.run.patience:_BUCKET_PATIENCE_S"
 
@@ -74,6 +75,8 @@ WAITS = (
     # The trainer's phases
     Wait("a busy main thread is heard of", 5.0, "spot_training.beats:BEAT_S", _HANG),
     Wait("a periodic save is answered", 60.0, "agent.trainer.saves:_PERIODIC_TIMEOUT_S", _HANG),
+    Wait("a program that says it has saved waits", 60.0, "agent.trainer.folder.link:_PERIODIC_TIMEOUT_S", _TELL),
+    Wait("the same, on its own side", 120.0, _TELL, _HANG),
     Wait("a folder that was written to is still again", 60.0, "agent.trainer.folder.link:_AGAIN_S", _DRAIN),
     Wait("one part of a folder is fetched", 120.0, "agent.trainer.folder.put_back:_PART_TIMEOUT_S", _FOLDER),
     Wait("a folder is brought back", 900.0, _FOLDER, _GROUP),
@@ -81,7 +84,7 @@ WAITS = (
     Wait("a step, in training", 600.0, _HANG, _GROUP),
     Wait("starting: importing, tokenising, building", 3600.0, _START, _GROUP),
     Wait("restoring", 1800.0, _RESTORE, _GROUP),
-    Wait("a folder's last save", 600.0, "agent.trainer.endings:_FINAL_SAVE_S", _FINISH),
+    Wait("a folder's last save", 600.0, "agent.trainer.own_end:_FINAL_SAVE_S", _FINISH),
     Wait("a program's last step is committed", 600.0, "agent.trainer.own_end:_COMMIT_TIMEOUT_S", _FINISH),
     Wait("one try to store the result", 900.0, "agent.trainer.result:_TRY_S", _FINISH),
     Wait("the trainer waits for its result to be stored", 1800.0, "spot_training.saves:_FINAL_TIMEOUT_S", _FINISH),

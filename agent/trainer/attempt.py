@@ -71,7 +71,9 @@ class Attempt:
         self.restored_step: int | None = None
         self.stepped = False
         self.yields = False
+        self.launcher_gone = False
         self.link: Link | None = None
+        self._folder: FolderLink | None = None
         self._completion = Completion(host, self._essential)
         self.trouble: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -105,7 +107,8 @@ class Attempt:
         if self.host.run.workload.kind == "command":
             if self.resume:  # what it loses, it loses since here, until it has saved
                 self.progress.begin(self.resume.step, self.host.clock())
-            self.on_ready(FolderLink(self.host, self.process, self._on_folder_saved), "training")
+            self._folder = FolderLink(self.host, self.process, self._on_folder_saved)
+            self.on_ready(self._folder, "training")
 
     def fetched(self) -> asyncio.Task[Staged | None]:
         """What a trainer that begins has to restore. An adopted one may still be at its beginning."""
@@ -284,7 +287,9 @@ class Attempt:
         return open_incident(self.host, self.number, kind, source, detail=detail, at=at)
 
     def count_loss(self, incident: Incident, *, until: float) -> None:
-        count_loss(self.host, self.progress, incident, until=until)
+        count_loss(
+            self.host, self.progress, incident, until=until, step_of=self._folder.step_of if self._folder else None
+        )
 
     def spawn(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(coroutine)

@@ -14,13 +14,12 @@ from agent.config.causes import Cause, Failure
 from agent.telemetry.ledger import Incident
 from agent.trainer.attempt import Attempt
 from agent.trainer.folder.link import FolderLink
-from agent.trainer.own_end import Missing, what_is_missing
+from agent.trainer.own_end import Missing, what_a_folder_misses, what_is_missing
 from agent.trainer.watch import watch
 
 log = structlog.get_logger()
 
 _STACKS_S = 2.0
-_FINAL_SAVE_S = 600.0
 
 
 class VmUnfit(Exception):
@@ -44,6 +43,7 @@ async def await_end(attempt: Attempt) -> Ending:
     Superseded), and VmUnfit where it can't be ended.
     """
     attempt.spawn(watch(attempt))
+    attempt.spawn(_end_what_is_left(attempt))
     waits: dict[asyncio.Future[Any], str] = {
         asyncio.ensure_future(asyncio.shield(attempt.process.ended)): "ended",
         asyncio.ensure_future(attempt.hung.wait()): "hang",
@@ -71,11 +71,12 @@ async def await_end(attempt: Attempt) -> Ending:
 
 async def _read_exit(attempt: Attempt) -> Ending:
     end = attempt.process.ended.result()
-    if attempt.finishing is None and isinstance(attempt.link, FolderLink) and end.code == 0:
-        await attempt.link.save("final", deadline=None, timeout=_FINAL_SAVE_S)
-        attempt.on_finish(attempt.host.saver.staged_step, str(attempt.link.folder))
     missing: Missing | None = None
-    if attempt.finishing is None and attempt.host.run.workload.kind != "command" and end.code == 0:
+    if attempt.finishing is None and isinstance(attempt.link, FolderLink) and end.code == 0:
+        missing = await what_a_folder_misses(attempt, attempt.link)
+        if not missing:
+            attempt.on_finish(attempt.host.saver.staged_step, str(attempt.link.folder))
+    elif attempt.finishing is None and end.code == 0:
         missing = await what_is_missing(attempt)
         if not missing and attempt.last_step is not None:
             attempt.on_own_end(attempt.last_step, f"it ended by itself with exit status 0 at step {attempt.last_step}")
@@ -88,6 +89,21 @@ async def _read_exit(attempt: Attempt) -> Ending:
     detail = "\n".join([why, *attempt.process.last_lines(5)])
     ending = _failure(attempt, attempt.incident(kind, "supervisor", detail=detail, at=end.at), kind)
     return replace(ending, hopeless=why) if missing and missing.everywhere else ending
+
+
+async def _end_what_is_left(attempt: Attempt) -> None:
+    """A launcher has ended and what it started has not: that gets the grace. In a window it has the window's time, and
+    where it is the program itself it goes on."""
+    process = attempt.process
+    await process.leaves.wait()
+    if not process.running or attempt.yields:
+        return
+    goes_on = isinstance(attempt.link, FolderLink) and await asyncio.to_thread(attempt.link.goes_on)
+    log.warning("left_behind", pids=[member.pid for member in process.family], goes_on=goes_on)
+    if goes_on:
+        attempt.launcher_gone = True
+    else:
+        await attempt.stop(grace=attempt.host.run.supervision.stop_grace)
 
 
 async def _end_hung(attempt: Attempt) -> Ending:

@@ -63,8 +63,10 @@ class Link(Protocol):
     async def committed(self, index: int, step: int) -> None: ...
     async def abandoned(self, index: int, step: int, why: str) -> None: ...
 
-    why_none: str
-    """Why the last request that came to "none" did."""
+    @property
+    def why_none(self) -> str:
+        """Why the last request that came to "none" did."""
+        ...
 
 
 class SocketLink:

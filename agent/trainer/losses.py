@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from agent.config.causes import FAILURES, Cause
 from agent.telemetry.ledger import Incident
 from agent.trainer.host import Host
@@ -20,15 +22,19 @@ def open_incident(
     )  # fmt: skip
 
 
-def count_loss(host: Host, progress: Progress, incident: Incident, *, until: float) -> None:
+def count_loss(
+    host: Host, progress: Progress, incident: Incident, *, until: float, step_of: Callable[[int], int | None] | None
+) -> None:
     """What was trained and is not safe: in steps where the trainer counts them, and in seconds of its work until
-    `until`."""
+    `until`. `step_of`: a program's own step in a save of that number; how far it has come since only it knows."""
     saver = host.saver
     outlives = incident.kind in FAILURES  # what is staged outlives its trainer, not its VM
     safe = max(saver.staged_step, saver.committed_step) if outlives else saver.committed_step
     known = saver.line_known
-    incident.step_committed = safe if known else None
-    if host.run.workload.kind != "command":  # there it is the number of the save: its steps nobody counts
+    if step_of:
+        incident.step_committed = step_of(safe) if known else None
+    else:
+        incident.step_committed = safe if known else None
         reached = incident.step_reached = progress.step
         if known and reached is not None:
             incident.step_committed = min(safe, reached)

@@ -1,4 +1,4 @@
-"""Own end: a session's program ended by itself with exit status 0. Is the run complete, and what is missing where not?
+"""Own end: a program ended by itself with exit status 0. Is the run complete, and what is missing where not?
 
 At its interpreter's exit the library saves the last boundary and waits for it, so that such a program needs no word to
 say that it is done. Who never opened a session, or whose last step is not safe, is not done, whatever its exit status.
@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass
+from pathlib import Path
 
 from agent.trainer.attempt import Attempt
+from agent.trainer.folder.link import FolderLink
 
 _COMMIT_TIMEOUT_S = 600.0
+_FINAL_SAVE_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,27 @@ async def what_is_missing(attempt: Attempt) -> Missing | None:
     if saver.committed_step < step:
         return Missing(f"its last step, {step}, is not in the bucket; the newest there is {saver.committed_step}")
     return None
+
+
+async def what_a_folder_misses(attempt: Attempt, link: FolderLink) -> Missing | None:
+    """The same for a program that saves to a folder: that is saved once more, and is the run's result."""
+    if attempt.launcher_gone:
+        return Missing(
+            "what was started has ended and left the program itself running in the background, so that how that ended "
+            "is not known: start it in the foreground (`exec`, or `wait` for it)"
+        )
+    if not await asyncio.to_thread(_holds_a_file, link.folder):
+        return Missing(
+            f"{link.folder}, where its result should be, holds no file: name the folder that it saves to in "
+            "workload.checkpoint_dir",
+            everywhere=True,
+        )
+    await link.save("final", deadline=None, timeout=_FINAL_SAVE_S)
+    return None
+
+
+def _holds_a_file(folder: Path) -> bool:
+    return any(path.is_file() for path in folder.rglob("*"))
 
 
 def _of_the_session(attempt: Attempt) -> Missing | None:

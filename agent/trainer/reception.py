@@ -6,11 +6,12 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 from spot_training.protocol.channel import AsyncConnection, Closed
-from spot_training.protocol.messages import PROTOCOL, Drill, Hello, ProtocolError, Refused, Welcome
+from spot_training.protocol.messages import PROTOCOL, Drill, Hello, Noted, ProtocolError, Refused, Saved, Welcome
 
 from agent.checkpoint.restore import RestoreError
 from agent.store import StoreError
 from agent.trainer.attempt import Attempt
+from agent.trainer.folder.link import FolderLink
 from agent.trainer.link import SocketLink
 
 log = structlog.get_logger()
@@ -32,6 +33,8 @@ class Reception:
             attempt = self._current()
             if isinstance(message, Drill):
                 await self._drill(message, connection)
+            elif isinstance(message, Saved):
+                await connection.send(Noted(await _on_saved(attempt, message)))
             elif not isinstance(message, Hello):
                 await connection.send(Refused(f"expected Hello, not {type(message).__name__}"))
             elif attempt is None:
@@ -45,6 +48,16 @@ class Reception:
             return
         except (ProtocolError, StoreError, RestoreError) as error:  # a trainer connects again, and says all again
             log.error("connection_failed", error=str(error))
+
+
+async def _on_saved(attempt: Attempt | None, message: Saved) -> str:
+    """What is wrong with it; empty where nothing is."""
+    if attempt is None:
+        return "no program runs under this agent"
+    if not isinstance(attempt.link, FolderLink):
+        kind = attempt.host.run.workload.kind
+        return f"kind {kind} is saved by its session: `saved` is for a program of kind command"
+    return await attempt.link.say(message, attempt.saves)
 
 
 def _refusal(attempt: Attempt, hello: Hello) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 
 from agent.config.program import tracking_environment, trainer_folder
 from agent.trainer.changes import remember
@@ -20,6 +22,7 @@ async def start_process(host: Host, attempt: int) -> tuple[Trainer, TrainerRecor
         "SPOT_RUN_FILE": str(host.run_file),
         "SPOT_RUN_ID": host.run.run_id,
     }
+    env["PATH"] = os.pathsep.join([env.get("PATH", os.defpath), str(Path(sys.executable).parent)])  # for `spot saved`
     process = Trainer.hold(env=env, cwd=trainer_folder(host.run, host.run_file), log_file=host.log_file)
     try:
         if host.unit:

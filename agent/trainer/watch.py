@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from functools import partial
 
 from agent.store import StoreError
@@ -11,6 +12,7 @@ from agent.trainer.attempt import Attempt
 from agent.trainer.folder.link import FolderLink
 
 _WATCH_EVERY_S = 1.0
+_DEAF_AFTER_S = 60.0  # a program that imports for longer sets its handlers later; it is told of once
 _FENCE_EVERY_S = 30.0
 _FENCE_TIMEOUT_S = 10.0
 
@@ -19,11 +21,15 @@ async def watch(attempt: Attempt) -> None:
     """Tell `attempt` that it hangs or is superseded, until it is closed."""
     host = attempt.host
     fenced_at = host.clock()
+    deaf_at = attempt.process.started + _DEAF_AFTER_S
     while True:
         await asyncio.sleep(_WATCH_EVERY_S)
         now = host.clock()
         if isinstance(attempt.link, FolderLink) and not attempt.yields and attempt.saves.due():
             attempt.spawn(attempt.saves.save_now())
+        if isinstance(attempt.link, FolderLink) and time.monotonic() > deaf_at and attempt.process.running:
+            deaf_at = float("inf")
+            await asyncio.to_thread(attempt.link.tell_if_deaf)
         if attempt.process.running and not attempt.yields and _hangs(attempt):
             attempt.hung.set()
         if now - fenced_at > _FENCE_EVERY_S:

@@ -15,6 +15,8 @@ from typing import Any
 import psutil
 
 from agent.checkpoint.line import Line, LineEntry
+from agent.checkpoint.listing import read_listing
+from agent.checkpoint.manifest import parse_manifest
 from agent.store import NotFound, Store
 from infra.local.bucket import RunRecords
 from infra.local.fleet import Fleet
@@ -34,6 +36,7 @@ _LEFT_BY_US = {
     "trainer.exit.tmp",  # of a full disk
     "trainer.told",
     "trainer-run.json",  # what the run file said when it was started
+    "said.json",  # what a program has called saved, and its steps
 }  # the journal, this boot's name, last words
 
 
@@ -171,8 +174,10 @@ class Observer:
                 return step
             assert data == light.expand(light.expected(step)), f"{folder} does not hold the state of step {step}"
             return step
+        listing = read_listing(self.store, parse_manifest(json.dumps(manifest).encode(), where=folder), timeout=_CALL_S)
         files = {
-            one["path"]: bytes(data[one["offset"] : one["offset"] + one["size"]]) for one in manifest["state"]["files"]
+            path: b"".join(data[each.at : each.at + each.size] for each in extents)
+            for path, extents in listing.extents.items()
         }
         count = int(files["deep/count"])
         assert files["big"] == counter.content(count), f"{folder} holds files that do not belong together"

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from spot_training.data import DataError, ResumableLoader
     from spot_training.link import SessionError
+    from spot_training.protocol.tell import saved
     from spot_training.session import Session
     from spot_training.things import Stateful
     from spot_training.values import StateError
 
-__all__ = ["DataError", "ResumableLoader", "Session", "SessionError", "StateError", "Stateful"]
+__all__ = ["DataError", "ResumableLoader", "Session", "SessionError", "StateError", "Stateful", "saved"]
 
 _HOME = {
     "DataError": "data",
@@ -27,6 +28,7 @@ _HOME = {
     "SessionError": "link",
     "StateError": "values",
     "Stateful": "things",
+    "saved": "protocol.tell",
 }
 
 

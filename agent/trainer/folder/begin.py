@@ -19,6 +19,7 @@ from agent.checkpoint.stored import Stored
 from agent.telemetry.ledger import Resume
 from agent.trainer.folder.put_back import put_back
 from agent.trainer.folder.record import Mark, Record
+from agent.trainer.folder.said import Said
 from agent.trainer.folder.scan import digest_of, has_files, scan_folder
 from agent.trainer.host import Host
 from agent.trainer.restarts import DISK
@@ -34,6 +35,11 @@ def folder_of(host: Host) -> Path:
     folder = host.run.workload.checkpoint_dir
     assert folder is not None
     return Path(folder)
+
+
+def said_of(host: Host) -> Said:
+    """What the program on this VM has said."""
+    return Said(host.state_dir / "said.json")
 
 
 async def begin_folder(host: Host, resume: Resume, *, passed_over: Collection[str] = ()) -> None:
@@ -67,12 +73,15 @@ async def begin_folder(host: Host, resume: Resume, *, passed_over: Collection[st
         saver.begin_attempt(resume.attempt, resume.step)
         return
     await saver.share(0, [])
+    said = said_of(host)
 
     def bring(manifest: Manifest, timeout: float) -> tuple[str, Stored]:
         entries, stored = put_back(
             saver.checkpoints.store, manifest, folder, news=news, connections=saver.uploader.connections,
             timeout=timeout,
         )  # fmt: skip
+        said.brought_back(entries, manifest.state.get("said", []), manifest.state.get("said_steps", {}))
+        said.number(manifest.step, manifest.state.get("program_step"))
         return digest_of(entries), stored
 
     back = await asyncio.to_thread(

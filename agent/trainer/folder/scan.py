@@ -11,6 +11,7 @@ from pathlib import Path
 
 from agent.checkpoint.listing import TOP, FolderEntry
 from agent.store import StoreError
+from agent.trainer.folder.loose import is_loose
 
 LOST_FOUND = "lost+found"  # the file system's own, at the top of a disk
 OURS = ".spot-"
@@ -26,7 +27,7 @@ class FolderError(StoreError):
 
 
 def scan_folder(
-    folder: Path, loose: Callable[[str], bool] = lambda path: False, *, left_out: list[str] | None = None
+    folder: Path, loose: Callable[[str], bool] = is_loose, *, left_out: list[str] | None = None
 ) -> list[FolderEntry]:
     """The folder and all that is below it, a folder before what is in it. `loose` tells by its path what is written to
     all the time. Empty where there is no folder. Links to folders elsewhere are not in it, but in `left_out`.

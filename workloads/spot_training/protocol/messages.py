@@ -222,7 +222,24 @@ class DrillReport:
     error: str = ""
 
 
-_TYPES |= {"Drill": Drill, "DrillReport": DrillReport}
+@dataclass(frozen=True)
+class Saved:
+    """From a program of kind `command`: `path`, in its checkpoint folder, or else in `cwd`, is whole ("." is the folder
+    itself). `step`: how far it has come there, in its own steps."""
+
+    path: str = "."
+    step: int | None = None
+    cwd: str = ""
+
+
+@dataclass(frozen=True)
+class Noted:
+    """The answer: the program may write to it again. `error`: why it was not noted."""
+
+    error: str = ""
+
+
+_TYPES |= {"Drill": Drill, "DrillReport": DrillReport, "Saved": Saved, "Noted": Noted}
 
 
 def to_json(message: Any) -> bytes:
