@@ -66,6 +66,11 @@ WAITS = (
     Wait("a checkpoint is fetched", 900.0, _FETCH, "spot_training.link:_WELCOME_TIMEOUT_S"),
     Wait("the trainer waits for its state", 1800.0, "spot_training.link:_WELCOME_TIMEOUT_S", _START),
     Wait("a bucket that is away, or a grant that spreads", 900.0, _AWAY, _GROUP),
+    # The program
+    Wait("preparing: code, environment, setup", 600.0, "run:supervision.prepare_timeout", _GROUP),
+    Wait("the code is fetched", 300.0, "agent.program.code:_FETCH_TIMEOUT_S", "run:supervision.prepare_timeout"),
+    Wait("a part of an environment", 60.0, "agent.program.archive:_PART_TIMEOUT_S", "run:supervision.prepare_timeout"),
+    Wait("an environment is packed, beside the training", 1800.0, "agent.program.archive:_PACK_TIMEOUT_S"),
     # The trainer's phases
     Wait("a busy main thread is heard of", 5.0, "spot_training.beats:BEAT_S", _HANG),
     Wait("a periodic save is answered", 60.0, "agent.trainer.saves:_PERIODIC_TIMEOUT_S", _HANG),

@@ -8,6 +8,7 @@ from collections.abc import Collection
 
 import structlog
 
+from agent.config.program import Program
 from agent.telemetry.ledger import Resume
 from agent.trainer.attempt import Attempt
 from agent.trainer.changes import tell_changes
@@ -22,8 +23,8 @@ log = structlog.get_logger()
 _COMES_BACK_S = 300.0  # a trainer looks for its agent for as long
 
 
-async def start_attempt(host: Host, *, passed_over: Collection[str] = ()) -> Attempt:
-    """Claim a number, fetch what there is to restore, start the trainer.
+async def start_attempt(host: Host, program: Program, *, passed_over: Collection[str] = ()) -> Attempt:
+    """Claim a number, fetch what there is to restore, start `program`.
 
     Raises StoreError, RestoreError and the like where the bucket does not let it; OSError where this VM does not.
     """
@@ -36,12 +37,12 @@ async def start_attempt(host: Host, *, passed_over: Collection[str] = ()) -> Att
         command = host.run.workload.kind == "command"
         if command and (staged := await fetched):  # before the program looks for it
             await FolderLink.restore(host, staged)
-        process, record = await start_process(host, resume.attempt)
+        process, record = await start_process(host, program, resume.attempt)
     except BaseException:
         fetched.cancel()
         raise
     resume.mark("trainer_started")
-    log.info("trainer_started", pid=process.pid, attempt=resume.attempt, command=" ".join(host.command))
+    log.info("trainer_started", pid=process.pid, attempt=resume.attempt, command=" ".join(program.command))
     attempt = Attempt(host, resume.attempt, process, resume, record=record, fetched=fetched)
     attempt.live()
     return attempt
