@@ -32,7 +32,7 @@ endif
 .DELETE_ON_ERROR:
 SHARD ?=
 .PHONY: help venv demo llm bench test test-slow scenarios strikes kinds rehearsals test-all check format lock clean another-torch
-.PHONY: synth doctor deploy diff start stop destroy logs ssh drill which-run validate checkov golden readme
+.PHONY: synth doctor deploy diff start stop destroy logs ssh drill which-run validate checkov golden pages
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -73,8 +73,8 @@ golden: $(CLOUD) ## Renew what the stacks of each example are compared with; loo
 doctor: $(CLOUD) ## Say what is between this machine and a running fleet
 	@$(BIN)/spot doctor $(if $(NAMED),$(RUN)) $(ARGS)
 
-readme: $(READY) ## Renew what the README says of the tree and of the scenarios
-	@$(BIN)/python -m tests.readme
+pages: $(READY) ## Renew the pages of docs/ that are written from the code
+	@$(BIN)/python -m tests.pages
 
 # Each is `spot NAME RUN.yaml`, which asks before it changes anything.
 deploy: $(NEEDS_RUN) $(CLOUD) ## Build RUN in the cloud, and start it

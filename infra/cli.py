@@ -63,15 +63,22 @@ def schema() -> None:
 def run(
     run_file: RunFile,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the local cloud's disks, buckets and logs. Default: out/RUN_ID.")
+        Path | None, typer.Option(help="Folder for the local cloud's disks, bucket and logs. Default: out/RUN_ID.")
     ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin anew: what there is is moved aside, not deleted.")
+    ] = False,
 ) -> None:
-    """Train a run on the local cloud, under the agent, on this machine."""
-    described = load(run_file, to_train=True)
-    from infra.local.run import CannotRun, run_once  # noqa: PLC0415, only this command needs the local cloud
+    """Train a run on the local cloud, under the agent, on this machine; again: go on where it was.
+
+    Ctrl-C saves and ends. Exit status: docs/commands.md.
+    """
+    load(run_file, to_train=True)
+    from infra.local.out_folder import CannotRun  # noqa: PLC0415, only this command needs the local cloud
+    from infra.local.run import run_once  # noqa: PLC0415
 
     try:
-        raise typer.Exit(run_once(run_file, out=out or Path("out") / described.run_id))
+        raise typer.Exit(run_once(run_file, out=out, fresh=fresh))
     except CannotRun as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None

@@ -102,14 +102,6 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
 
 
-def test_a_folder_with_other_things_in_it_is_not_deleted(tmp_path: Path) -> None:
-    (tmp_path / "run.yaml").write_text(SCRIPT % "python, -c, pass")
-    done = spot("run", str(tmp_path / "run.yaml"), "--out", str(tmp_path))
-    assert done.returncode == 1
-    assert "run.yaml, which no run has left there, and would be deleted\n    fix: name another folder" in done.stderr
-    assert (tmp_path / "run.yaml").exists()
-
-
 def test_a_program_that_is_not_there_is_named_before_a_vm_boots(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(SCRIPT % "trayn, --fast")
     done = spot("run", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "out"))

@@ -45,6 +45,7 @@ async def run_helper(
     finally:  # whatever it left behind, too
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
     if process.returncode:
         raise PrepareError(_with(last, f"{what} failed with exit status {process.returncode}"))
 

@@ -74,7 +74,7 @@ WAITS = (
     # The trainer's phases
     Wait("a busy main thread is heard of", 5.0, "spot_training.beats:BEAT_S", _HANG),
     Wait("a periodic save is answered", 60.0, "agent.trainer.saves:_PERIODIC_TIMEOUT_S", _HANG),
-    Wait("a folder is still", 60.0, "agent.trainer.folder:_PERIODIC_TIMEOUT_S", _HANG),
+    Wait("a folder is still", 60.0, "agent.trainer.folder.link:_PERIODIC_TIMEOUT_S", _HANG),
     Wait("a step, in training", 600.0, _HANG, _GROUP),
     Wait("starting: importing, tokenising, building", 3600.0, _START, _GROUP),
     Wait("restoring", 1800.0, _RESTORE, _GROUP),

@@ -20,7 +20,7 @@ from agent.config.causes import Cause
 from agent.store.formats import NewerFormatError
 from agent.telemetry.ledger import Incident, Resume, utc_now
 from agent.trainer.completion import Completion
-from agent.trainer.folder import FolderLink
+from agent.trainer.folder.link import FolderLink
 from agent.trainer.host import Host
 from agent.trainer.launch import fetch_state, learn_line
 from agent.trainer.link import Link

@@ -13,7 +13,7 @@ import structlog
 from agent.config.causes import Cause, Failure
 from agent.telemetry.ledger import Incident
 from agent.trainer.attempt import Attempt
-from agent.trainer.folder import FolderLink
+from agent.trainer.folder.link import FolderLink
 from agent.trainer.own_end import Missing, what_is_missing
 from agent.trainer.watch import watch
 

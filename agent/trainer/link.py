@@ -1,6 +1,7 @@
 """Link: how the agent asks a trainer for a snapshot, and hears about it.
 
-`SocketLink` serves this project's own trainers over the unix socket. `agent.trainer.folder` has the one for any other.
+`SocketLink` serves this project's own trainers over the unix socket. `agent.trainer.folder.link` has the one for any
+other.
 """
 
 from __future__ import annotations

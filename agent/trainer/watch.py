@@ -8,7 +8,7 @@ from functools import partial
 
 from agent.store import StoreError
 from agent.trainer.attempt import Attempt
-from agent.trainer.folder import FolderLink
+from agent.trainer.folder.link import FolderLink
 
 _WATCH_EVERY_S = 1.0
 _FENCE_EVERY_S = 30.0

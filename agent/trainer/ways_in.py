@@ -12,7 +12,7 @@ from agent.config.program import Program
 from agent.telemetry.ledger import Resume
 from agent.trainer.attempt import Attempt
 from agent.trainer.changes import tell_changes
-from agent.trainer.folder import FolderLink
+from agent.trainer.folder.link import FolderLink
 from agent.trainer.host import Host
 from agent.trainer.launch import claim, fetch_state
 from agent.trainer.process import Trainer, TrainerRecord

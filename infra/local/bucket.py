@@ -29,6 +29,11 @@ class RunRecords:
                     lines[values["step"]] = values
         return [values for _, values in sorted(lines.items())]
 
+    def newest(self) -> dict[str, Any] | None:
+        """The newest entry of the run's line; None where nothing has begun."""
+        first = self.store.list(LINE, timeout=_TIMEOUT_S, limit=1)
+        return self._read(first[0].name, reads=LINE_FORMAT) if first else None
+
     def _line(self) -> list[dict[str, Any]]:
         """The entries of the run's line, oldest first: their numbers count down."""
         names = sorted((stored.name for stored in self.store.list(LINE, timeout=_TIMEOUT_S)), reverse=True)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from infra.local.metadata import MetadataServer
 from infra.local.storage.control import StorageControl, running_storage
@@ -33,13 +34,20 @@ class LocalCloud:
 
 @contextmanager
 def local_cloud(
-    bucket: str, run_prefixes: list[str], *, preallocate: int = 0, address: str = "127.0.0.1"
+    bucket: str,
+    run_prefixes: list[str],
+    *,
+    preallocate: int = 0,
+    address: str = "127.0.0.1",
+    folder: Path | None = None,
 ) -> Iterator[LocalCloud]:
     """A bucket in which VMs may create and read, and delete nothing but rolling checkpoints of their runs.
 
+    `folder`: where it is kept, so that it outlives this.
+
     Inside the block this process is the operator: its default credentials may do everything with objects.
     """
-    with running_storage(preallocate=preallocate, address=address) as storage:
+    with running_storage(preallocate=preallocate, address=address, folder=folder) as storage:
         cloud = LocalCloud(storage)
         storage.create_bucket(bucket)
         storage.iam(

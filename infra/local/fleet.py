@@ -23,7 +23,8 @@ from infra.local.vm import Event, Vm, VmError
 
 @dataclass
 class Fleet:
-    """`command`: the agent's, without state directory and log options."""
+    """`command`: the agent's, without state directory and log options. `booted`: how many of its VMs there were before,
+    by their disks in `out`."""
 
     name: str
     command: Sequence[str]
@@ -33,6 +34,7 @@ class Fleet:
     boot_delay_s: float = 1.0
     attributes: dict[str, str] = field(default_factory=dict)
     mint: MintToken = random_token
+    booted: int = 0
     echo: Callable[[Event], None] | None = None
     vms: list[Vm] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
@@ -42,7 +44,7 @@ class Fleet:
 
     def boot(self, name: str = "", attributes: Mapping[str, str] | None = None, *, metadata_away_s: float = 0.0) -> Vm:
         """Start a VM with an empty disk, under the fleet's name and with its attributes where none are given."""
-        name, boot = name or self.name, len(self.vms) + 1
+        name, boot = name or self.name, self.booted + len(self.vms) + 1
         vm = Vm.start(
             name=name,
             boot=boot,

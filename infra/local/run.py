@@ -1,71 +1,162 @@
-"""`spot run`, `make llm`: one run on the local cloud, without the drama."""
+"""`spot run`, `make llm`: one run on the local cloud, on this machine; the same command goes on where it was."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import tempfile
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
-
-from rich.console import Console
-from rich.text import Text
+from urllib.parse import unquote, urlsplit
 
 from agent.config import RunConfig, load_run
 from agent.config.program import trainer_command, trainer_folder
-from agent.store import Store, open_store
+from agent.store import Store, StoreError, open_store
+from infra.local.asked_to_stop import AskedToStop, heard
+from infra.local.bucket import RunRecords
 from infra.local.cloud import local_cloud
-from infra.local.demo.scenario import describe
-from infra.local.fleet import Fleet, agent_command, closing_on_signals
-from infra.local.vm import Event
+from infra.local.fleet import Fleet, agent_command
+from infra.local.out_folder import CannotRun, OutFolder, alone_in, move_aside
+from infra.local.screen import Screen
+from infra.local.storage.control import ControlError
 
-_LONGEST_RUN_S = 30 * 86400.0
-_OURS = {"vms", "bucket"}
-"""What an earlier run leaves in its folder."""
-_CALL_S = 60.0
-
-
-class CannotRun(Exception):
-    """This machine can't train the run; the text says why, and what to do."""
+_LOOK_S = 0.2
+_MORE_S = 15.0  # than the window: an agent that is told to stop in its first second
+NOT_SAVED = 5
+"""Exit status: asked to stop, and what there was could not be saved."""
 
 
-def run_once(run_file: Path, *, out: Path) -> int:
-    """Train `run_file` on a local VM under the real agent; what it leaves in its bucket is in `out`/bucket.
+def run_once(run_file: Path, *, out: Path | None = None, fresh: bool = False) -> int:
+    """Train `run_file` on a local VM under the real agent; its bucket is kept in `out`, by default out/RUN_ID.
 
-    Returns the agent's exit status. Raises CannotRun.
+    Returns the exit status: docs/commands.md says which there are. Raises CannotRun.
     """
     run = load_run(run_file)
-    console = Console()
     _need_program(run, run_file)
-    _clear(out)
+    folder = out or Path("out") / run.run_id
+    again = f"spot run {run_file}" + (f" --out {out}" if out else "")
+    with (
+        heard() as asked,
+        OutFolder.opened(folder, run.run_id, fresh=fresh) as kept,
+        _bucket_alone(run, fresh=fresh),
+        _cloud(run, run_file, kept) as fleet,
+    ):
+        return AtHome(run, fleet, asked, Screen(asked), _open(run), kept, again).train()
 
-    def show(event: Event) -> None:
-        if event.name == "trainer_output":
-            console.print(Text(str(event.values.get("message", "")), style="dim"))
-        elif text := describe(event):
-            console.print(Text(text, style="bold"))
 
+@dataclass
+class AtHome:
+    """One `spot run`. `again`: the command that goes on with it."""
+
+    run: RunConfig
+    fleet: Fleet
+    asked: AskedToStop
+    screen: Screen
+    store: Store
+    kept: OutFolder
+    again: str
+
+    def train(self) -> int:
+        """Train to the end, or until somebody asks to stop. Returns the exit status."""
+        step = self._step_of_the_end()
+        if step is not None:
+            self.screen.say(f"run {self.run.run_id} is complete already, at step {step}: {self.where}")
+            self.screen.say(f"to begin anew: {self.again} --fresh (moves all of it aside, and deletes nothing)")
+            return 0
+        fleet, screen = self.fleet, self.screen
+        fleet.echo = screen.event
+        with fleet:
+            fleet.boot()
+            with screen.following(lambda: fleet.vm.disk / "trainer.log"):
+                while not fleet.vm.wait_down(_LOOK_S) and not self.asked:
+                    pass
+                status = self._stop() if self.asked else fleet.wait_off(_MORE_S)
+        if self.asked:
+            return status
+        if status:
+            log = fleet.vm.disk / "agent.log"
+            screen.say(f"the agent ended with status {status}: {log} says more", style="bold red")
+        else:
+            screen.say(self.where)
+        return status
+
+    @property
+    def where(self) -> str:
+        """Where what it made is."""
+        url = f"{self.run.checkpoint.bucket}/{self.run.run_id}"
+        here = self.kept.bucket / url.removeprefix("gs://") if url.startswith("gs://") else url
+        return f"its bucket is {here}"
+
+    def _stop(self) -> int:
+        """Have the agent save, however often one asks. Returns the exit status."""
+        fleet, screen = self.fleet, self.screen
+        screen.say("stopping: the agent saves what there is", style="bold yellow")
+        told = fleet.press_power_button()
+        left = self.run.machine.shutdown_window + _MORE_S
+        times = self.asked.times
+        while not fleet.vm.wait_down(_LOOK_S) and left > 0:
+            left -= _LOOK_S
+            if self.asked.times > times:
+                times = self.asked.times
+                screen.say(f"it is saving, and ends by itself within {left:.0f} s", style="bold yellow")
+        ended = fleet.vm.wait_down(0)
+        fleet.cut_power()
+        failed = [e for e in fleet.events if e.at >= told and e.name in ("not_staged", "not_committed", "save_failed")]
+        if any(event.name == "complete" for event in fleet.events):
+            screen.say(f"the run is complete: {self.where}")
+            return 0
+        steps = [int(e.values["step"]) for e in fleet.events if e.name in ("committed", "restored")]
+        safe = f"step {steps[-1]} is safe" if steps else "nothing had been trained yet"
+        if failed or not ended:
+            screen.say(f"what there was at the end could not be saved; {safe}", style="bold red")
+        else:
+            screen.say(f"stopped: {safe}")
+        screen.say(f"to go on: {self.again}")
+        return NOT_SAVED if failed or not ended else self.asked.status
+
+    def _step_of_the_end(self) -> int | None:
+        """Where an earlier command has finished the run. Raises CannotRun where that can't be read."""
+        try:
+            newest = RunRecords(self.store).newest()
+        except StoreError as error:
+            raise CannotRun(f"what is in the bucket can't be read: {error}") from None
+        return int(newest["step"]) if newest and newest["kind"] == "done" else None
+
+
+def _open(run: RunConfig) -> Store:
+    try:
+        return open_store(f"{run.checkpoint.bucket}/{run.run_id}")
+    except StoreError as error:
+        raise CannotRun(str(error)) from None
+
+
+@contextmanager
+def _bucket_alone(run: RunConfig, *, fresh: bool) -> Iterator[None]:
+    """A bucket that is a folder: nobody else on this machine trains the run in it meanwhile."""
+    bucket = urlsplit(run.checkpoint.bucket)
+    if bucket.scheme != "file":
+        yield
+        return
+    folder = Path(unquote(bucket.path)) / run.run_id
+    with alone_in(folder, run.run_id):
+        if fresh and any(folder.iterdir()):
+            move_aside(folder)
+        yield
+
+
+@contextmanager
+def _cloud(run: RunConfig, run_file: Path, kept: OutFolder) -> Iterator[Fleet]:
+    """The local cloud with the run's bucket, and a fleet of one VM in it."""
     bucket, _, prefix = run.checkpoint.bucket.removeprefix("gs://").partition("/")
     local = urlsplit(run.checkpoint.bucket).scheme == "gs"
-    with ExitStack() as stack:
-        cloud = stack.enter_context(local_cloud(bucket if local else "unused", [f"{prefix}/{run.run_id}"]))
-        fleet = Fleet(run.run_id, agent_command(run_file.resolve()), out.resolve(), cloud.storage, mint=cloud.mint)
-        fleet.echo = show
-        stack.enter_context(closing_on_signals(fleet))
-        fleet.boot()
-        try:
-            status = fleet.wait_off(_LONGEST_RUN_S)
-        except KeyboardInterrupt:
-            console.print("stopping: the agent saves what there is", style="bold yellow")
-            fleet.press_power_button()
-            status = fleet.wait_off(run.machine.shutdown_window)
-        if local:
-            export_bucket(open_store(f"{run.checkpoint.bucket}/{run.run_id}"), out / "bucket")
-            console.print(f"the run's bucket: {out / 'bucket'}")
-    if status:
-        console.print(f"the agent ended with status {status}: see {fleet.vm.disk / 'agent.log'}", style="bold red")
-    return status
+    prefixes = [f"{prefix}/{run.run_id}"]
+    try:
+        with local_cloud(bucket if local else "unused", prefixes, folder=kept.bucket if local else None) as cloud:
+            command = agent_command(run_file.resolve())
+            yield Fleet(run.run_id, command, kept.path.resolve(), cloud.storage, mint=cloud.mint, booted=kept.booted)
+    except ControlError as error:
+        raise CannotRun(str(error)) from None
 
 
 def _need_program(run: RunConfig, run_file: Path) -> None:
@@ -79,29 +170,3 @@ def _need_program(run: RunConfig, run_file: Path) -> None:
             f"{run_file}: workload.command: there is no program {program} to start in {folder}\n"
             "    fix: correct its name, or install it"
         )
-
-
-def _clear(out: Path) -> None:
-    """An empty folder: what an earlier run left in it is removed, and nothing else."""
-    try:
-        if out.exists() and (others := {path.name for path in out.iterdir()} - _OURS):
-            raise CannotRun(
-                f"{out} holds {sorted(others)[0]}, which no run has left there, and would be deleted\n"
-                "    fix: name another folder with --out"
-            )
-        shutil.rmtree(out, ignore_errors=True)
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise CannotRun(
-            f"{out} can't be written: {(error.strerror or str(error)).lower()}\n    fix: name another folder with --out"
-        ) from None
-
-
-def export_bucket(store: Store, folder: Path) -> None:
-    """Copy a run's objects to files; the local bucket lives in memory only."""
-    for stored in store.list(timeout=_CALL_S):
-        target = folder / stored.name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(store.read(stored.name, timeout=_CALL_S))

@@ -24,6 +24,8 @@ import psutil
 from infra.local.metadata import MetadataServer, MintToken, random_token
 
 MARK = "SPOT_LOCAL_VM"
+DISK = "SPOT_LOCAL_DISK"
+"""Which disk a process's VM has: two of one name are never taken for each other."""
 _KILL_TIMEOUT_S = 10.0
 _HEALTH_S = 2.0
 _JOURNAL_S = 5.0
@@ -91,6 +93,7 @@ class Vm:
             "SPOT_STATE_DIR": str(disk),
             "SPOT_SCRATCH": str(disk),
             MARK: f"{name}#{boot}",
+            DISK: str(disk),
         }
         vm = cls(name, boot, disk, command, metadata, {**os.environ, **own, **env}, tell)
         vm._start_agent()
@@ -169,12 +172,7 @@ class Vm:
 
     def processes(self) -> list[psutil.Process]:
         """Everything that runs on this VM, wherever it was re-parented to."""
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if process.environ().get(MARK) == self.mark:
-                    found.append(process)
-        return found
+        return processes_on(self.disk)
 
     def trainer(self) -> psutil.Process:
         """The trainer's process, its keeper's child. Raises VmError when none runs."""
@@ -230,3 +228,14 @@ class Vm:
                 if values.get("event") == "agent_started":
                     self.health_port = int(values["health_port"])
                 self.tell(Event(time.monotonic(), self.boot, values))
+
+
+def processes_on(disk: Path) -> list[psutil.Process]:
+    """The processes of the VM with that disk, or, where it is a folder of disks, of all of them."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            theirs = process.environ().get(DISK)
+            if theirs and (Path(theirs) == disk or disk in Path(theirs).parents):
+                found.append(process)
+    return found

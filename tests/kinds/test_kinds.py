@@ -13,8 +13,8 @@ from tests.kinds.lives import Life, Nursery
 from tests.kinds.table import TABLE, Row, rows, table
 
 CUTS = ("forward:1", "update:3", "behind:4")
-FAST = ("plain", "gan", "loader", "averaged_model")
-FAST_TOLD = ("best", "fetched_ahead", "untracked_scaler", "tracked_loader")
+FAST = ("plain", "loader")
+FAST_TOLD = ("best", "untracked_scaler")
 ROWS = {row.name: row for row in rows()}
 
 

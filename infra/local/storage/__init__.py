@@ -1,4 +1,4 @@
-"""A local stand-in for Google Cloud Storage: a real HTTP server on loopback, objects in memory only.
+"""A local stand-in for Google Cloud Storage: a real HTTP server on loopback, objects in memory or in a folder.
 
 Point STORAGE_EMULATOR_HOST at it and google-cloud-storage, gcsfs and curl work unchanged:
 
@@ -22,7 +22,9 @@ Where it differs from the real service:
 
 - Of the XML API only GET and HEAD of objects: no XML multipart uploads, no signed URLs; no gRPC, no TLS, HTTP/1.1 only.
 - Objects over 4 MiB have no md5Hash unless the client sent one (as composite objects have none in the real service).
-- Nothing survives the server's process. Nothing ages: lifecycle rules and soft delete are kept as metadata and not
+- Nothing survives the server's process, unless a folder keeps its objects; resumable uploads never do. Such buckets
+  have no older versions, no damage on purpose, and no names that a file system hasn't ("a//b", "a" beside "a/b").
+- Nothing ages: lifecycle rules and soft delete are kept as metadata and not
   acted on. A listing's matchGlob, filter and softDeleted are refused with 400.
 - No ACLs, HMAC keys, notifications, managed folders, hierarchical namespaces, encryption with the client's keys,
   requester pays. What is not played is refused with 400 in words, never 404, which a client takes for "not there";

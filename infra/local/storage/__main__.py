@@ -9,8 +9,10 @@ import select
 import signal
 import sys
 import threading
+from pathlib import Path
 
 from infra.local.storage.memory import Pool
+from infra.local.storage.objects import Storage
 from infra.local.storage.server import StorageServer, World
 
 _ENDINGS = (signal.SIGTERM, signal.SIGINT)
@@ -24,6 +26,9 @@ def main() -> int:
     parser.add_argument(
         "--preallocate", type=int, default=0, metavar="BYTES", help="object memory to touch before ready"
     )
+    parser.add_argument(
+        "--folder", type=Path, default=None, help="keep the buckets there, from one start to the next (default: memory)"
+    )
     parser.add_argument("--parent-pid", type=int, default=None, metavar="PID", help="stop when this process is gone")
     arguments = parser.parse_args()
 
@@ -32,7 +37,7 @@ def main() -> int:
     if arguments.parent_pid is not None:
         watch_parent(arguments.parent_pid)
 
-    world = World(Pool(arguments.preallocate))
+    world = World(Pool(arguments.preallocate), Storage(folder=arguments.folder))
     with StorageServer(arguments.port, world, address=arguments.address) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 60}, daemon=True).start()
         print(f"ready {server.url}", flush=True)

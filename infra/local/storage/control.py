@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -160,14 +161,22 @@ class StorageControl:
 
 @contextlib.contextmanager
 def running_storage(
-    *, address: str = "127.0.0.1", port: int = 0, preallocate: int = 0, start_timeout: float = 20.0
+    *,
+    address: str = "127.0.0.1",
+    port: int = 0,
+    preallocate: int = 0,
+    folder: Path | None = None,
+    start_timeout: float = 20.0,
 ) -> Iterator[StorageControl]:
     """A server in a process of its own, ready; stopped at the end. It ends with this process whatever happens.
+
+    `folder`: where its buckets are kept from one start to the next.
 
     `preallocate` bytes of object memory are touched before it is ready (seconds per gigabyte).
     """
     command = [sys.executable, "-P", "-m", "infra.local.storage", "--address", address, "--port", str(port)]
     command += ["--preallocate", str(preallocate), "--parent-pid", str(os.getpid())]
+    command += ["--folder", str(folder)] if folder else []
     process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
     try:
         url = _ready_url(process, time.monotonic() + start_timeout)

@@ -1,4 +1,6 @@
-"""Buckets of objects with generations, preconditions and listings. Pure logic: no HTTP, no identities."""
+"""Buckets of objects with generations, preconditions and listings. Pure logic: no HTTP, no identities.
+
+Objects are in memory, or, where the storage has a folder, on the disk too (`infra.local.storage.disk`)."""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
+from infra.local.storage.disk import Disk
 from infra.local.storage.errors import ApiError, Held, Missing, Refused
 from infra.local.storage.memory import Data
 from infra.local.storage.resources import (
@@ -72,6 +76,10 @@ class Generations:
         self._clock = clock
         self._last = 0
 
+    def seen(self, generation: int) -> None:
+        """It is given already."""
+        self._last = max(self._last, generation)
+
     def next(self) -> int:
         self._last = max(self._last + 1, int(self._clock() * 1e6))
         return self._last
@@ -87,12 +95,23 @@ class Bucket:
     clock: Callable[[], float]
     generations: Generations
     lock: threading.RLock
+    disk: Disk | None = None
     metageneration: int = 1
     policy: Metadata = field(default_factory=lambda: {"bindings": [], "version": 1})
     policy_changes: int = 0
     _live: dict[str, Object] = field(default_factory=dict)
     _archive: dict[str, list[Object]] = field(default_factory=dict)
     _names: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        self._refuse_versions(self.metadata)
+        for found in self.disk.load(self.name) if self.disk else ():
+            self._live[found.name] = found
+            self.generations.seen(found.generation)
+
+    def _refuse_versions(self, metadata: Metadata) -> None:
+        if self.disk and metadata.get("versioning", {}).get("enabled"):
+            raise Refused("A bucket that is kept in a folder keeps no older versions.")
 
     @property
     def empty(self) -> bool:
@@ -121,6 +140,7 @@ class Bucket:
         } | self.metadata
 
     def patch_bucket(self, changes: Metadata, conditions: Preconditions) -> None:
+        self._refuse_versions(changes)
         with self.lock:
             conditions.check(1, self.metageneration)
             merged = {**self.metadata, **changes}
@@ -195,26 +215,33 @@ class Bucket:
         _verify("CRC32C", checksums.crc32c, encode_crc32c(crc32c))
         _verify("MD5 hash", checksums.md5, md5)
         fields = writable(metadata)
-        with self.lock:
-            self.check_write(name, conditions, may_replace)
-            now = self.clock()
-            made = Object(
-                bucket=self.name,
-                name=name,
-                generation=self.generations.next(),
-                metageneration=1,
-                data=data,
-                size=data.size,
-                crc32c=crc32c,
-                md5=None if component_count is not None else md5,
-                created=now,
-                updated=now,
-                metadata=fields,
-                component_count=component_count,
-            )
-            self._retire(name)
-            self._live[name] = made
-            return made
+        aside = self.disk.write(name, data) if self.disk else None
+        try:
+            with self.lock:
+                self.check_write(name, conditions, may_replace)
+                now = self.clock()
+                made = Object(
+                    bucket=self.name,
+                    name=name,
+                    generation=self.generations.next(),
+                    metageneration=1,
+                    data=data,
+                    size=data.size,
+                    crc32c=crc32c,
+                    md5=None if component_count is not None else md5,
+                    created=now,
+                    updated=now,
+                    metadata=fields,
+                    component_count=component_count,
+                )
+                if self.disk and aside:
+                    made = self.disk.publish(made, aside)
+                self._retire(name)
+                self._live[name] = made
+                return made
+        finally:
+            if aside:
+                aside.unlink(missing_ok=True)
 
     def amend(
         self,
@@ -250,6 +277,8 @@ class Bucket:
                 if not self._archive[name]:
                     del self._archive[name]
             else:
+                if self.disk:
+                    self.disk.remove(found)
                 # Naming the generation deletes it for good, as in a versioned bucket of the real service.
                 self._retire(name, keep=generation is None)
                 self._live.pop(name, None)
@@ -288,6 +317,8 @@ class Bucket:
 
     def swap_data(self, name: str, change: Callable[[Data], Data], *, fresh_checksum: bool) -> None:
         """Damage the stored bytes under the same generation; metadata follows only if `fresh_checksum`."""
+        if self.disk:
+            raise Refused("A bucket that is kept in a folder is not damaged on purpose.")
         with self.lock:
             found = self.get(name)
             data = change(found.data)
@@ -298,6 +329,8 @@ class Bucket:
             self._put_back(made)
 
     def _put_back(self, made: Object) -> None:
+        if self.disk:
+            self.disk.describe(made)
         live = self._live.get(made.name)
         if live is not None and live.generation == made.generation:
             self._live[made.name] = made
@@ -373,10 +406,11 @@ def _check_custom_time(before: str | None, after: str | None) -> None:
 
 
 class Storage:
-    """All buckets."""
+    """All buckets. In `folder`, where there is one, each has what it had when it was made there before."""
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time, *, folder: Path | None = None) -> None:
         self._clock = clock
+        self._folder = folder
         self._generations = Generations(clock)
         self._lock = threading.RLock()
         self._buckets: dict[str, Bucket] = {}
@@ -390,7 +424,8 @@ class Storage:
                     409, "Your previous request to create the named bucket succeeded and you already own it."
                 )
             kept = {key: value for key, value in (metadata or {}).items() if key not in ("name", "kind", "id")}
-            made = Bucket(name, self._clock(), kept, self._clock, self._generations, self._lock)
+            disk = Disk(self._folder / name) if self._folder else None
+            made = Bucket(name, self._clock(), kept, self._clock, self._generations, self._lock, disk)
             self._buckets[name] = made
             return made
 

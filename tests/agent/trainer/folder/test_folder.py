@@ -19,7 +19,9 @@ from structlog.testing import capture_logs
 from agent.checkpoint.bucket import Checkpoints
 from agent.checkpoint.restore import fetch_newest
 from agent.store import open_store
-from agent.trainer.folder import FolderError, FolderLink, write_folder
+from agent.trainer.folder.link import FolderLink
+from agent.trainer.folder.put_back import write_folder
+from agent.trainer.folder.scan import FolderError
 from tests.agent.checkpoint.saving import PATIENCE_S, RUN, saving
 from tests.agent.stores import Watched
 
@@ -145,7 +147,8 @@ def test_a_folder_that_is_a_link_to_another_disk_stays_one(store: Watched, folde
 _ON_A_DISK_OF_ITS_OWN = """
 import os, sys
 from pathlib import Path
-from agent.trainer.folder import scan_folder, write_folder
+from agent.trainer.folder.put_back import write_folder
+from agent.trainer.folder.scan import scan_folder
 disk = Path(sys.argv[1])
 (disk / "lost+found").mkdir()
 (disk / "half a save").mkdir()
@@ -178,15 +181,15 @@ def test_a_folder_that_is_a_disk_of_its_own_is_refilled_and_the_disks_own_folder
 
 def changing(folder: Path, change: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch) -> None:
     """The program goes on writing just after its folder was copied, before anybody could look again."""
-    from agent.trainer import folder as module
+    from agent.trainer.folder import aside, link
 
-    copy = module.copy_into
+    copy = aside.copy_into
 
     def copy_and_change(*arguments: Any) -> None:
         copy(*arguments)
         change(folder)
 
-    monkeypatch.setattr(module, "copy_into", copy_and_change)
+    monkeypatch.setattr(link, "copy_into", copy_and_change)
 
 
 CHANGES: dict[str, Callable[[Path], object]] = {
@@ -234,16 +237,16 @@ def test_what_was_saved_is_as_old_as_its_newest_file_not_as_the_copy_of_it(store
 def test_a_file_that_shrinks_under_our_hands_is_no_checkpoint(
     store: Watched, folder: Path, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from agent.trainer import folder as module
+    from agent.trainer.folder import aside, link
 
-    copy = module.copy_into
+    copy = aside.copy_into
 
     def change_and_copy(*arguments: Any) -> None:
         weights = folder / "step-1" / "weights"
         weights.unlink() if when.startswith("gone") else os.truncate(weights, 10)
         copy(*arguments)
 
-    monkeypatch.setattr(module, "copy_into", change_and_copy)
+    monkeypatch.setattr(link, "copy_into", change_and_copy)
     assert save(store, folder) == ["none"]
     assert steps(store) == []
 
