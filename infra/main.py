@@ -49,7 +49,9 @@ def synthesize(
     out.parent.mkdir(parents=True, exist_ok=True)
     app = App(outdir=str(out))
     foundation = FoundationStack(app, "foundation", deployment=deployment, keep_bucket=keep_bucket)
-    packages = PackagesStack(app, "packages", deployment=deployment, bundle=Path(bundle), code=code and Path(code))
+    packages = PackagesStack(
+        app, "packages", deployment=deployment, bundle=Path(bundle), code=Path(code) if code else None
+    )
     packages.add_dependency(foundation)
     fleet_stack, name = (AblationsStack, "ablations") if deployment.run.ablations else (FleetStack, "fleet")
     fleet = fleet_stack(app, name, deployment=deployment, bundle=deployment.package(Path(bundle).name))
@@ -83,7 +85,7 @@ def main() -> None:
             deployment,
             out=Path(os.environ.get("CDKTF_OUTDIR", "cdktf.out")),
             bundle=bundle.result(),
-            code=packed and str(packed),
+            code=str(packed) if packed else None,
             # Destroying the bucket takes its name, said twice.
             keep_bucket=os.environ.get("SPOT_DELETE_BUCKET") != deployment.bucket,
         )
