@@ -7,10 +7,9 @@ beside themselves. It is always in the same folder: a path that a checkpoint rem
 from __future__ import annotations
 
 import hashlib
-import io
 import shutil
 import stat
-import tarfile
+import subprocess
 import time
 from pathlib import Path
 
@@ -48,12 +47,12 @@ def fetch_code(address: str, folder: Path) -> None:
     aside, old = folder.with_name(f"{folder.name}.new"), folder.with_name(f"{folder.name}.old")
     for stale in (aside, old):
         shutil.rmtree(stale, ignore_errors=True)
-    try:
-        with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
-            tar.extractall(aside, filter="data")
-    except tarfile.TarError as error:
-        raise PrepareError(f"{address} can't be unpacked: {error}") from error
-    aside.mkdir(exist_ok=True)  # of nothing
+    aside.mkdir(parents=True)
+    # The program: Debian 12's Python has no safe way to unpack. It leaves out what would lead outside by itself.
+    unpack = ["tar", "-xz", "--no-same-owner", "-C", str(aside)]
+    done = subprocess.run(unpack, input=packed, capture_output=True, timeout=_FETCH_TIMEOUT_S, check=False)
+    if done.returncode:
+        raise PrepareError(f"{address} can't be unpacked: {done.stderr.decode(errors='replace').strip()}")
     for path in aside.rglob("*"):
         mode = path.lstat().st_mode
         if stat.S_ISREG(mode):
