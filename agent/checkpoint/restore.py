@@ -72,23 +72,6 @@ def fetch_newest(
             pause = min(10.0, pause * 2)
 
 
-def refuse_other_kind(checkpoints: Checkpoints, *, folder: bool, timeout: float) -> None:
-    """Raises RestoreError where the run's newest checkpoint is another kind's. `folder`: that of `kind: command`."""
-    for entry in checkpoints.candidates(timeout=timeout):
-        try:
-            manifest = checkpoints.read(entry, timeout=timeout)
-        except (ManifestError, Corrupt, NotFound):
-            continue  # restoring says so, and goes on to the next
-        if (manifest.layout == "folder") != folder:
-            kinds = ("kind command", "a kind with a session")
-            made, now = kinds if manifest.layout == "folder" else kinds[::-1]
-            raise RestoreError(
-                f"the run's checkpoints are those of {made}, and workload.kind is {now} now, which can't read them: "
-                f"{checkpoints.store.url}/{entry.folder}\n    fix: write another run_id, or the kind as it was"
-            )
-        return
-
-
 def _fetch_newest(
     checkpoints: Checkpoints, *, begun: float, timeout: float, connections: int, passed_over: Collection[str]
 ) -> Fetched | None:

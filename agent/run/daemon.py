@@ -18,8 +18,9 @@ from spot_training.protocol.arena import ArenaError
 from spot_training.protocol.channel import AsyncConnection, listen
 from spot_training.protocol.messages import Drill, DrillReport, Staged
 
+from agent.checkpoint.kinds import refuse_other_kind
 from agent.checkpoint.line import AttemptError, RunComplete, Superseded
-from agent.checkpoint.restore import RestoreError, refuse_other_kind
+from agent.checkpoint.restore import RestoreError
 from agent.checkpoint.results import is_complete
 from agent.config.causes import Cause
 from agent.config.program import Program
