@@ -23,11 +23,12 @@ from agent.checkpoint.drain import Uploader
 from agent.checkpoint.saver import Saver
 from agent.config import RunConfig, RunFileError, load_run, parse_seconds
 from agent.config.causes import ENDS_OF_RUN
-from agent.config.program import trainer_command
+from agent.config.program import with_own_paths
 from agent.notices import Notices
 from agent.notices.logind import Logind
 from agent.notices.metadata import Machine, MetadataClient, MetadataError, is_on_gce, watch_metadata
 from agent.notices.signals import signal_notices
+from agent.program.maker import Maker, code_folder
 from agent.run.daemon import Daemon
 from agent.run.handover import handover_on_hangup
 from agent.run.judgement import EXIT_AGAIN, EXIT_VM_UNFIT
@@ -54,6 +55,8 @@ async def supervise(
     run: RunConfig, run_file: Path, *, state_dir: Path, health_port: int, command: list[str] | None = None
 ) -> int:
     """Wire the agent and run it; `command` instead of the workload's own trainer. Returns the exit status."""
+    place = Path(os.environ.get("STATE_DIRECTORY") or state_dir)  # what is large is not for memory, as /run is
+    run = with_own_paths(run, code_folder(run, run_file, place))
     notices = Notices()
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(signal_notices(notices))
@@ -95,7 +98,7 @@ async def supervise(
             run,
             run_file,
             state_dir,
-            command or trainer_command(run, run_file),
+            Maker(run, run_file, place, store, command),
             own_unit(),
             saver,
             health,

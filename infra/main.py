@@ -1,5 +1,6 @@
 """The app that `cdktf synth|diff|deploy|destroy` runs: `python -m infra.main`. SPOT_RUN names the run file,
-SPOT_BUNDLE the bundle that VMs install from (infra/stacks/packages/bundle.py); without it, one is built in dist/.
+SPOT_BUNDLE the bundle that VMs install from (infra/stacks/packages/bundle.py); without it, one is built in dist/, where
+the run's own code is packed, too.
 
 It only instantiates. Plain Terraform or OpenTofu can take it from here: each stack is a folder in cdktf.out/stacks.
 """
@@ -13,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from agent.config import RunFileError
+from infra.packing import CodeError, code_of, pack_code
 from infra.stacks.deployment import Deployment, NotDeployable
 from infra.stacks.known_bad import refuse_known_bad
 from infra.stacks.machines import load_run
@@ -23,8 +25,11 @@ BINDINGS = ("cdktn", "cdktn_provider_google", "constructs", "jsii", "nodejs_whee
 DEFAULT_RUN = "workloads/llm/production.yaml"
 
 
-def synthesize(deployment: Deployment, *, out: Path, bundle: str, keep_bucket: bool = True) -> None:
-    """Write all stacks of one run file below `out`. `bundle`: the file that VMs install from, FOLDER/SHA256.tar.gz.
+def synthesize(
+    deployment: Deployment, *, out: Path, bundle: str, code: str | None = None, keep_bucket: bool = True
+) -> None:
+    """Write all stacks of one run file below `out`. `bundle`: the file that VMs install from, FOLDER/SHA256.tar.gz;
+    `code`: what the program of a run that brings its own was packed to.
 
     Unless `keep_bucket`, destroying the foundation deletes the bucket with all that is in it.
 
@@ -40,10 +45,14 @@ def synthesize(deployment: Deployment, *, out: Path, bundle: str, keep_bucket: b
     from infra.stacks.observability.stack import ObservabilityStack  # noqa: PLC0415
     from infra.stacks.packages.stack import PackagesStack  # noqa: PLC0415
 
+    if code:
+        deployment = deployment.with_code(Path(code).name)
     out.parent.mkdir(parents=True, exist_ok=True)
     app = App(outdir=str(out))
     foundation = FoundationStack(app, "foundation", deployment=deployment, keep_bucket=keep_bucket)
-    packages = PackagesStack(app, "packages", deployment=deployment, bundle=Path(bundle))
+    packages = PackagesStack(
+        app, "packages", deployment=deployment, bundle=Path(bundle), code=Path(code) if code else None
+    )
     packages.add_dependency(foundation)
     fleet_stack, name = (AblationsStack, "ablations") if deployment.run.ablations else (FleetStack, "fleet")
     fleet = fleet_stack(app, name, deployment=deployment, bundle=deployment.package(Path(bundle).name))
@@ -71,18 +80,22 @@ def main() -> None:
         deployment = Deployment.of(load_run(run_file))
         with ThreadPoolExecutor(1) as pool:  # another process builds the bundle while this one waits for the bindings
             bundle = pool.submit(lambda: os.environ.get("SPOT_BUNDLE") or str(build(Path("dist"))))
+            packed = pack_code(code, Path("dist")) if (code := code_of(deployment.run)) else None
             load_bindings()
         out = Path(os.environ.get("CDKTF_OUTDIR", "cdktf.out"))
         out.mkdir(parents=True, exist_ok=True)
-        shutil.copy(bundle.result(), out)
+        for made in (bundle.result(), packed):  # where the packages stack looks for them
+            if made:
+                shutil.copy(made, out)
         synthesize(
             deployment,
             out=out,
             bundle=bundle.result(),
+            code=str(packed) if packed else None,
             # Destroying the bucket takes its name, said twice.
             keep_bucket=os.environ.get("SPOT_DELETE_BUCKET") != deployment.bucket,
         )
-    except (RunFileError, NotDeployable, BundleError) as error:
+    except (RunFileError, NotDeployable, BundleError, CodeError) as error:
         sys.exit(str(error))
     except ModuleNotFoundError as error:
         if str(error.name).partition(".")[0] not in BINDINGS:

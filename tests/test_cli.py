@@ -76,7 +76,7 @@ LLM = "run_id: mine\nmodel: {name: a/b}\ndata: {source: stdlib}\ncheckpoint: {bu
         ("price_cap: {max_hourly_usd: 2}\n", ":5: price_cap: nothing looks at prices yet"),
         ("tracking: {wandb: {project: p}}\n", ":5: tracking.wandb: the llm trainer does not log there"),
         ("stages: [{name: all, steps: 1000}]\n", ":5: stages: the llm trainer has no stages"),
-        ("machine: {vms: 2}\n", ":5: machine.vms: the llm trainer runs on one VM"),
+        ("machine: {vms: 2}\n", ":5: machine.vms: a run trains on one VM"),
         ("machine: {type: a2-highgpu-2g}\n", ":5: machine.type: the llm trainer uses one GPU"),
     ],
 )
@@ -91,12 +91,12 @@ def test_what_nobody_would_do_is_refused_before_it_costs_a_vm(more: str, said: s
 
 def test_a_program_of_ones_own_may_log_where_it_likes(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
-    file.write_text(SCRIPT % "python, train.py" + "tracking: {wandb: {project: p}}\nmachine: {type: a2-highgpu-8g}\n")
+    file.write_text(SCRIPT % "python, -c, pass" + "tracking: {wandb: {project: p}}\nmachine: {type: a2-highgpu-8g}\n")
     assert spot("check", str(file)).returncode == 0
 
 
 def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
-    (tmp_path / "run.yaml").write_text(SCRIPT % "python, train.py")
+    (tmp_path / "run.yaml").write_text(SCRIPT % "python, -c, pass")
     (tmp_path / "file").write_text("in the way")
     done = spot("run", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "file/out"))
     assert done.returncode == 1
@@ -108,8 +108,8 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
 def test_a_program_that_is_not_there_is_named_before_a_vm_boots(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(SCRIPT % "trayn, --fast")
     done = spot("run", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "out"))
-    assert done.returncode == 1
-    assert "there is no program trayn to start" in done.stderr
+    assert done.returncode == 2
+    assert "run.yaml:3: workload.command: there is no program trayn here\n    fix: " in done.stderr
     assert not (tmp_path / "out").exists()
 
 

@@ -25,6 +25,7 @@ FLOORS = [
     ["agent.main"],
     ["agent.run"],
     ["agent.trainer", "agent.checkpoint"],
+    ["agent.program"],
     ["agent.telemetry", "agent.vm"],
     ["agent.config", "agent.notices", "agent.store"],
     ["spot_training.protocol"],
@@ -38,6 +39,7 @@ INFRA_FLOORS = [
     ["infra.cli", "infra.proof", "infra.bench"],
     ["infra.main", "infra.operate"],
     ["infra.local", "infra.stacks"],
+    ["infra.packing"],
 ]
 INFRA_MAY = {"agent.config", "agent.store", "spot_training.protocol"}
 """What all of infra may import of the others."""

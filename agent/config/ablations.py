@@ -12,7 +12,16 @@ from agent.config.refusal import Many, Refusal, Section
 
 LONGEST_ID = 40
 
-_SHARED = ("run_id", "ablations", "cloud", "stages", "checkpoint.bucket", "machine.region", "machine.vms")
+_SHARED = (
+    "run_id",
+    "ablations",
+    "cloud",
+    "stages",
+    "checkpoint.bucket",
+    "machine.region",
+    "machine.vms",
+    "workload.code",
+)
 """Keys that a name, a bucket, a network or a group's size depend on."""
 
 

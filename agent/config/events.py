@@ -86,6 +86,16 @@ EVENTS: dict[str, EventDoc] = {
     "notice_unreadable": _doc(
         "the VM's metadata say no time of notice; the run file's counts", "attribute value reason"
     ),
+    # The program
+    "code_fetched": _doc("the program's code is in folder, as it was packed", "folder digest bytes seconds"),
+    "environment_ready": _doc(
+        "the program's own environment is in folder; source: bucket, where an earlier VM left it, or made",
+        "folder key source seconds",
+    ),
+    "environment_kept": _doc("it is in the bucket for the next VM", "key bytes seconds"),
+    "environment_not_kept": _doc("it is not: the next VM makes it anew", "key why"),
+    "environment_not_fetched": _doc("what the bucket has of it can't be had: it is made anew", "key error"),
+    "prepare_output": _doc("a line that the making of the environment, or the user's setup, printed", "what message"),
     # The trainer's life
     "trainer_started": _doc("a new attempt began", "pid attempt command"),
     "trainer_adopted": _doc("a restarted agent found its trainer alive and goes on with it", "pid attempt"),

@@ -1,13 +1,15 @@
 """Where things are: buckets, folders, Hugging Face names."""
 
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationInfo
 
 from agent.config.refusal import refuse
 
+PACKED = re.compile(r"(gs|file)://.+/[0-9a-f]{64}\.tar\.gz")
+"""Where packed code is: named by its digest."""
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9_.-]{1,220}[a-z0-9]")
 STANDARD_LIBRARY = "stdlib"
 
@@ -59,16 +61,51 @@ def _resolve_name(name: str, info: ValidationInfo) -> str:
     return resolve_folder(name, info) if name.startswith((".", "/", "~")) else name
 
 
+def _check_code(code: str, info: ValidationInfo) -> str:
+    if "://" not in code:
+        return resolve_folder(code, info)
+    if not PACKED.fullmatch(code):
+        raise refuse(f"{code!r} is no packed code", "write a folder; it is packed, and named by its digest, for the VM")
+    if code.startswith("gs://"):
+        _check_bucket_name(code)
+    return code
+
+
+def _check_inside(name: str) -> str:
+    path = PurePosixPath(name)
+    if path.is_absolute() or name.startswith("~") or ".." in path.parts or not path.parts:
+        raise refuse(f"{name!r} is no file of the code", "write its name in workload.code, and keep it there")
+    return str(path)
+
+
+def _check_saves_to(folder: Path) -> Path:
+    """`~` is another folder for each user, and the code's own would be put back over the code."""
+    if folder.parts[:1] and folder.parts[0].startswith("~"):
+        raise refuse(
+            f"{str(folder)!r} is not the same folder on a VM",
+            "write a folder below the code's, such as saves, or /FOLDER",
+        )
+    if not folder.is_absolute() and (not folder.parts or ".." in folder.parts):
+        raise refuse(
+            f"{str(folder)!r} holds the program's code or more",
+            "write a folder below the code's, such as saves, or /FOLDER",
+        )
+    return folder
+
+
 def _path(value: object) -> object:
     return Path(value) if isinstance(value, str) else value
-
-
-def _resolve_path(path: Path, info: ValidationInfo) -> Path:
-    return Path(resolve_folder(str(path), info))
 
 
 Bucket = Annotated[str, AfterValidator(check_bucket), Field(examples=["gs://my-bucket/runs", "file:///data/runs"])]
 Source = Annotated[str, AfterValidator(_check_source), Field(min_length=1)]
 HuggingFaceName = Annotated[str, AfterValidator(_resolve_name), Field(min_length=1)]
 """A name on the Hugging Face hub, or a folder when it starts with `.`, `/` or `~`."""
-Folder = Annotated[Path, AfterValidator(_resolve_path), BeforeValidator(_path), PlainSerializer(str, return_type=str)]
+Code = Annotated[str, AfterValidator(_check_code), Field(min_length=1)]
+"""A folder, or, on a VM, the address of what it was packed to."""
+InCode = Annotated[str, AfterValidator(_check_inside), Field(min_length=1)]
+"""A file of the code, relative to its folder."""
+SavesTo = Annotated[
+    Path, AfterValidator(_check_saves_to), BeforeValidator(_path), PlainSerializer(str, return_type=str)
+]
+"""A folder that is absolute, or relative to the code's."""

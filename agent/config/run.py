@@ -107,6 +107,8 @@ class RunConfig(Section):
 
     def _refused_for_a_trainer(self) -> Iterator[Refusal]:
         kind = self.workload.kind
+        if "prepare_timeout" in self.supervision.model_fields_set:
+            yield Refusal(("supervision", "prepare_timeout"), f"kind {kind} brings no code to prepare", "leave it out")
         if self.model is None and kind != "arr-coc":
             yield Refusal((), f"kind {kind} needs a model", "add model: {name: HUGGING-FACE-NAME}")
         if self.data is None:

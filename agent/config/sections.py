@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, model_validator
 
 from agent.config.learning import Rate
 from agent.config.machine import StageMachine
-from agent.config.places import Bucket, Folder
+from agent.config.places import PACKED, Bucket, Code, InCode, SavesTo
 from agent.config.refusal import Many, Refusal, Section
 from agent.config.units import CadenceText, Seconds, Steps, written
 
@@ -26,14 +27,27 @@ class Workload(Section):
     (`spot_training`) in it, `command` any program that saves to a folder by itself. Default: llm."""
 
     command: Many[Name] = ()
-    """kinds `script` and `command`: the program and its arguments. A script starts in the run file's folder, and its
-    `python` is the one that runs the agent. Default: [] (required for both)."""
+    """kinds `script` and `command`: the program and its arguments, started in the code's folder. A launcher in front of
+    it is fine. Default: [] (required for both)."""
+
+    code: Code | None = None
+    """kinds `script` and `command`: the folder with your program. It is packed and travels with the run; what
+    `.gitignore` excludes stays behind. Default: null (the run file's folder)."""
+
+    requirements: InCode | None = None
+    """kinds `script` and `command`: a requirements or lock file in the code. The program gets an environment of its own
+    with what is in there and `spot_training`, nothing else. Default: null (a script's `python` is the agent's)."""
+
+    setup: InCode | None = None
+    """kinds `script` and `command`: a script in the code, run by bash on each new VM before the program first starts,
+    in the program's environment. Default: null (none)."""
 
     notice_signal: Literal["SIGUSR1", "SIGUSR2", "SIGTERM", "SIGINT", "SIGHUP"] = "SIGUSR1"
     """kind `command`: the signal that tells the program to save. Default: SIGUSR1."""
 
-    checkpoint_dir: Folder | None = None
-    """kind `command`: the folder that the program saves to. Default: null (required for `command`)."""
+    checkpoint_dir: SavesTo | None = None
+    """kind `command`: the folder that the program saves to, relative to the code's folder. Default: null (required for
+    `command`)."""
 
     complete_when: Name | None = None
     """kind `command`: a glob, below checkpoint_dir, of the file that the program writes last: "*/done" says that a
@@ -42,6 +56,25 @@ class Workload(Section):
 
     env: dict[str, str] = Field(default_factory=dict)
     """Environment variables for the trainer. Default: {}."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _code_is_beside_the_run_file(cls, values: Any, info: ValidationInfo) -> Any:
+        """Where no folder is named. Only a run file that is read has one beside it."""
+        base = (info.context or {}).get("base")
+        if base and isinstance(values, dict) and values.get("kind") in ON_THEIR_OWN and values.get("code") is None:
+            return {**values, "code": str(base)}
+        return values
+
+    @property
+    def brings_environment(self) -> bool:
+        """Whether the program has an environment of its own, and needs nothing of the agent's."""
+        return self.requirements is not None or self.setup is not None
+
+    @property
+    def packed(self) -> bool:
+        """Whether `code` is an address, and no folder of this machine."""
+        return self.code is not None and PACKED.fullmatch(self.code) is not None
 
     def refusals(self) -> Iterator[Refusal]:
         if self.kind in ON_THEIR_OWN and not self.command:
@@ -58,6 +91,9 @@ class Workload(Section):
             )
         for key, kinds in (
             ("command", ON_THEIR_OWN),
+            ("code", ON_THEIR_OWN),
+            ("requirements", ON_THEIR_OWN),
+            ("setup", ON_THEIR_OWN),
             ("notice_signal", ("command",)),
             ("checkpoint_dir", ("command",)),
             ("complete_when", ("command",)),
@@ -70,6 +106,12 @@ class Workload(Section):
                 ("complete_when",),
                 f"{self.complete_when!r} is no glob of files below the checkpoint folder",
                 'write one relative to it, without "..", "**" or a leading "/", such as "*/done"',
+            )
+        if self.checkpoint_dir and self.code and Path(self.code).is_relative_to(self.checkpoint_dir):
+            yield Refusal(
+                ("checkpoint_dir",),
+                f"{self.checkpoint_dir} holds the program's code, which a checkpoint would be put back over",
+                "write a folder below it, such as saves",
             )
         for variable in self.env:
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
@@ -168,6 +210,10 @@ class Supervision(Section):
 
     hang_timeout: Seconds = written("10 min", gt=0)
     """A trainer that trains, and has had no heartbeat for this long, is restarted. Unit: duration. Default: 10 min."""
+
+    prepare_timeout: Seconds = written("10 min", gt=0)
+    """kinds `script` and `command`: how long a VM may take to fetch the code, make its environment and run its setup.
+    Unit: duration. Default: 10 min."""
 
     start_timeout: Seconds = written("60 min", gt=0)
     """From the program's start to its first step: tokenising and building the model included, restoring not. It is

@@ -18,11 +18,14 @@ from spot_training.protocol.arena import ArenaError
 from spot_training.protocol.channel import AsyncConnection, listen
 from spot_training.protocol.messages import Drill, DrillReport, Staged
 
+from agent.checkpoint.kinds import refuse_other_kind
 from agent.checkpoint.line import AttemptError, RunComplete, Superseded
 from agent.checkpoint.restore import RestoreError
 from agent.checkpoint.results import is_complete
 from agent.config.causes import Cause
+from agent.config.program import Program
 from agent.notices import Notice, Notices
+from agent.program.trouble import PrepareError
 from agent.run.drill import answer_drill
 from agent.run.emergency import RECORD_S, use_window
 from agent.run.judgement import GaveUp, after_failure, judge
@@ -114,7 +117,7 @@ class Daemon:
             log.info("complete", why="another VM finished it just now")
             self.cause = "complete"
             return 0
-        except (GaveUp, MaxCostReached, VmUnfit, ResultRefused, StoreError, RestoreError, NewerFormatError,
+        except (GaveUp, MaxCostReached, VmUnfit, PrepareError, ResultRefused, StoreError, RestoreError, NewerFormatError,
                 AttemptError, Superseded, ArenaError, OSError) as error:  # fmt: skip
             return await self._give_up(error)
         finally:
@@ -161,7 +164,10 @@ class Daemon:
                     )
                     self.cause = "complete"
                     return 0
-                self.attempt = await self._patiently(self._begin)
+                await self._patiently(self._refuse_other_kind)
+                program = await self._patiently(self.host.maker.make)
+                self.attempt = await self._patiently(partial(self._begin, program))
+                self.spawn(self.host.maker.keep(lambda: self.window is not None))
             attempt = self.attempt
             ending = await self._end(attempt)
             await attempt.close()
@@ -188,9 +194,15 @@ class Daemon:
     async def _is_complete(self) -> bool:
         return await asyncio.to_thread(is_complete, self.host.saver.checkpoints.line, timeout=_CALL_TIMEOUT_S)
 
-    async def _begin(self) -> Attempt:
+    async def _refuse_other_kind(self) -> None:
+        """Before anything is started: another kind's checkpoints say nothing to this program."""
+        host = self.host
+        folder = host.run.workload.kind == "command"
+        await asyncio.to_thread(refuse_other_kind, host.saver.checkpoints, folder=folder, timeout=_CALL_TIMEOUT_S)
+
+    async def _begin(self, program: Program) -> Attempt:
         await self.spending.ask()
-        return await start_attempt(self.host, passed_over=self.restarts.passed_over)
+        return await start_attempt(self.host, program, passed_over=self.restarts.passed_over)
 
     async def _end(self, attempt: Attempt) -> Ending:
         """How the attempt ended; in a window, what the window came to."""
@@ -288,7 +300,8 @@ class Daemon:
         """One line for `systemctl status`."""
         saver = self.host.saver
         step = "unknown" if self.attempt is None or self.attempt.progress.step is None else self.attempt.progress.step
-        doing = "in the window" if self.window else self.attempt.doing if self.attempt else "between two trainers"
+        doing = "in the window" if self.window else self.attempt.doing if self.attempt else self.host.maker.doing
+        doing = doing or "between two trainers"
         return f"attempt {saver.attempt}: {doing}, step {step}, committed {saver.committed_step}"
 
     def spawn(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

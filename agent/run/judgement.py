@@ -11,6 +11,7 @@ import structlog
 from agent.checkpoint.line import AttemptError, Superseded
 from agent.checkpoint.restore import RestoreError
 from agent.config.causes import FAILURES, Cause
+from agent.program.trouble import PrepareError
 from agent.run.spending import MaxCostReached
 from agent.store import NotFound, StoreError
 from agent.store.formats import NewerFormatError
@@ -79,7 +80,8 @@ async def _judged(host: Host, error: Exception, *, replaceable: bool) -> tuple[i
         return EXIT_GAVE_UP, "gave_up"
     if isinstance(error, RestoreError) and not error.passing:
         return EXIT_GAVE_UP, "gave_up"
-    if await _failed_elsewhere(host, ("vm_unfit",), vms=_UNFIT_VMS - 1):
+    others = 1 if isinstance(error, PrepareError) else _UNFIT_VMS - 1  # what the user wrote fails alike everywhere
+    if await _failed_elsewhere(host, ("vm_unfit",), vms=others):
         return EXIT_GAVE_UP, "gave_up"
     return EXIT_VM_UNFIT if replaceable else EXIT_AGAIN, "vm_unfit"
 

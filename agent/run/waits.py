@@ -72,6 +72,11 @@ WAITS = (
     Wait("the last sign of life", 1.0, "agent.run.spending:_LAST_SIGN_TIMEOUT_S", "agent.run.emergency:RECORD_S"),
     Wait("at max_cost, the trainer stages", 60.0, "agent.run.spending:_STAGE_TIMEOUT_S", _HANG),
     Wait("at max_cost, what is staged is committed", 600.0, "agent.run.spending:_COMMIT_TIMEOUT_S", _DRAIN),
+    # The program
+    Wait("preparing: code, environment, setup", 600.0, "run:supervision.prepare_timeout", _GROUP),
+    Wait("the code is fetched", 300.0, "agent.program.code:_FETCH_TIMEOUT_S", "run:supervision.prepare_timeout"),
+    Wait("a part of an environment", 60.0, "agent.program.archive:_PART_TIMEOUT_S", "run:supervision.prepare_timeout"),
+    Wait("an environment is packed, beside the training", 1800.0, "agent.program.archive:_PACK_TIMEOUT_S"),
     # The trainer's phases
     Wait("a busy main thread is heard of", 5.0, "spot_training.beats:BEAT_S", _HANG),
     Wait("a periodic save is answered", 60.0, "agent.trainer.saves:_PERIODIC_TIMEOUT_S", _HANG),

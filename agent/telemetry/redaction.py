@@ -5,7 +5,7 @@ What is hidden, in every field of every record, exceptions and other libraries' 
   `private_key`, `cookie`, `signature`, with any prefix). Numbers stay: `tokens=4096` is no secret, nor is a count;
 - inside any text: bearer tokens and authorization headers; Google, Hugging Face and GitHub tokens and JWTs by their
   form; private key blocks; `NAME_TOKEN=value`, `"client_secret": "value"`, `X-Goog-Signature=value` and the like;
-  passwords in URLs; and what gitleaks knows by its form (`agent.telemetry.forms`).
+  passwords in URLs; and what gitleaks knows by its form (`agent.config.forms`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from structlog.typing import EventDict, WrappedLogger
 
-from agent.telemetry.forms import FORMS
+from agent.config.forms import FORMS
 
 HIDDEN = "[redacted]"
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent.checkpoint.saver import Saver
 from agent.config import RunConfig
+from agent.program.maker import Maker
 from agent.telemetry.health import Health
 from agent.telemetry.ledger import Ledger
 
@@ -16,13 +17,13 @@ SOCKET = "agent.sock"
 
 @dataclass(frozen=True)
 class Host:
-    """This VM and the run on it. `command` starts the trainer; `unit`: the systemd service we are, which trainers
+    """This VM and the run on it. `maker` has its program ready; `unit`: the systemd service we are, which trainers
     must outlive; `clock` gives monotonic seconds."""
 
     run: RunConfig
     run_file: Path
     state_dir: Path
-    command: Sequence[str]
+    maker: Maker
     unit: str | None
     saver: Saver
     health: Health

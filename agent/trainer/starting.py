@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
 
-from agent.config.program import tracking_environment, trainer_folder
+from agent.config.program import Program
 from agent.trainer.changes import remember
 from agent.trainer.host import SOCKET, Host
 from agent.trainer.process import Trainer, TrainerRecord
@@ -14,23 +12,22 @@ from agent.trainer.scope import move_to_scope
 from agent.vm.systemd import trainer_environment
 
 
-async def start_process(host: Host, attempt: int) -> tuple[Trainer, TrainerRecord]:
-    """Start the trainer of `attempt`. Raises OSError where this VM does not let it."""
-    env = trainer_environment(os.environ) | tracking_environment(host.run) | host.run.workload.env
+async def start_process(host: Host, program: Program, attempt: int) -> tuple[Trainer, TrainerRecord]:
+    """Start `program` as the trainer of `attempt`. Raises OSError where this VM does not let it."""
+    env = trainer_environment(os.environ) | dict(program.env)
     env |= {
         "SPOT_AGENT_SOCKET": str(host.state_dir / SOCKET),
         "SPOT_RUN_FILE": str(host.run_file),
         "SPOT_RUN_ID": host.run.run_id,
     }
-    env["PATH"] = os.pathsep.join([env.get("PATH", os.defpath), str(Path(sys.executable).parent)])  # for `spot saved`
-    process = Trainer.hold(env=env, cwd=trainer_folder(host.run, host.run_file), log_file=host.log_file)
+    process = Trainer.hold(env=env, cwd=program.folder, log_file=host.log_file)
     try:
         if host.unit:
             await move_to_scope(process.pid, attempt=attempt, unit=host.unit)
         record = TrainerRecord.of(process, attempt)
         record.write(host.record_file)
         remember(host.run, host.record_file)
-        process.release(host.command)
+        process.release(program.command)
     except BaseException:
         await process.stop(grace=0.0)
         raise

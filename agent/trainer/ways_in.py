@@ -9,6 +9,7 @@ from collections.abc import Collection
 import structlog
 from spot_training.protocol.messages import Staged
 
+from agent.config.program import Program
 from agent.telemetry.ledger import Resume
 from agent.trainer.attempt import Attempt
 from agent.trainer.changes import tell_changes
@@ -23,8 +24,8 @@ log = structlog.get_logger()
 _COMES_BACK_S = 300.0  # a trainer looks for its agent for as long
 
 
-async def start_attempt(host: Host, *, passed_over: Collection[str] = ()) -> Attempt:
-    """Claim a number, fetch what there is to restore, start the trainer.
+async def start_attempt(host: Host, program: Program, *, passed_over: Collection[str] = ()) -> Attempt:
+    """Claim a number, fetch what there is to restore, start `program`.
 
     Raises StoreError, RestoreError and the like where the bucket does not let it; OSError where this VM does not.
     """
@@ -38,13 +39,13 @@ async def start_attempt(host: Host, *, passed_over: Collection[str] = ()) -> Att
     else:
         fetched = asyncio.create_task(fetch_state(host.saver, resume, passed_over=passed_over))
     try:
-        process, record = await start_process(host, resume.attempt)
+        process, record = await start_process(host, program, resume.attempt)
     except BaseException:
         if fetched:
             fetched.cancel()
         raise
     resume.mark("trainer_started")
-    log.info("trainer_started", pid=process.pid, attempt=resume.attempt, command=" ".join(host.command))
+    log.info("trainer_started", pid=process.pid, attempt=resume.attempt, command=" ".join(program.command))
     attempt = Attempt(host, resume.attempt, process, resume, record=record, fetched=fetched)
     attempt.live()
     return attempt

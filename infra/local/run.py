@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from agent.config import RunConfig, load_run
-from agent.config.program import trainer_command, trainer_folder
+from agent.config import RunConfig, load_run, run_file_text
+from agent.config.program import with_code
 from agent.store import Store, StoreError, open_store
 from infra.local.asked_to_stop import AskedToStop, heard
 from infra.local.bucket import RunRecords
@@ -24,6 +22,7 @@ from infra.local.screen import Screen
 from infra.local.script import Happening
 from infra.local.storage.control import ControlError
 from infra.local.strikes import Strikes
+from infra.packing import CodeError, code_of, pack_code, store_code
 
 _LOOK_S = 0.2
 _MORE_S = 15.0  # than the window: an agent that is told to stop in its first second
@@ -39,14 +38,13 @@ def run_once(
     `script`: what happens to its VM. Returns the exit status: docs/commands.md says which there are. Raises CannotRun.
     """
     run = load_run(run_file)
-    _need_program(run, run_file)
     folder = out or Path("out") / run.run_id
     again = f"spot run {run_file}" + (f" --out {out}" if out else "")
     with (
         heard() as asked,
         OutFolder.opened(folder, run.run_id, fresh=fresh) as kept,
         _bucket_alone(run, fresh=fresh),
-        _cloud(run, run_file, kept) as fleet,
+        _cloud(run, run_file, kept, Screen(asked)) as fleet,
     ):
         screen = Screen(asked)
         counts = run.workload.kind != "command"
@@ -177,27 +175,27 @@ def _bucket_alone(run: RunConfig, *, fresh: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _cloud(run: RunConfig, run_file: Path, kept: OutFolder) -> Iterator[Fleet]:
+def _cloud(run: RunConfig, run_file: Path, kept: OutFolder, screen: Screen) -> Iterator[Fleet]:
     """The local cloud with the run's bucket, and a fleet of one VM in it."""
     bucket, _, prefix = run.checkpoint.bucket.removeprefix("gs://").partition("/")
     local = urlsplit(run.checkpoint.bucket).scheme == "gs"
     prefixes = [f"{prefix}/{run.run_id}"]
     try:
         with local_cloud(bucket if local else "unused", prefixes, folder=kept.bucket if local else None) as cloud:
-            command = agent_command(run_file.resolve())
+            command = agent_command(_as_a_vm_reads_it(run, run_file, kept, screen))
             yield Fleet(run.run_id, command, kept.path.resolve(), cloud.storage, mint=cloud.mint, booted=kept.booted)
-    except ControlError as error:
+    except (ControlError, CodeError) as error:
         raise CannotRun(str(error)) from None
 
 
-def _need_program(run: RunConfig, run_file: Path) -> None:
-    folder, program = trainer_folder(run, run_file), trainer_command(run, run_file)[0]
-    if "/" in program:
-        found = os.access(folder / program, os.X_OK)
-    else:
-        found = shutil.which(program, path=run.workload.env.get("PATH")) is not None
-    if not found:
-        raise CannotRun(
-            f"{run_file}: workload.command: there is no program {program} to start in {folder}\n"
-            "    fix: correct its name, or install it"
-        )
+def _as_a_vm_reads_it(run: RunConfig, run_file: Path, kept: OutFolder, screen: Screen) -> Path:
+    """The run file, with its code packed and in the bucket: what starts here starts in the cloud, too."""
+    code = code_of(run)
+    if code is None:
+        return run_file.resolve()
+    screen.say(code.told())
+    with tempfile.TemporaryDirectory() as place:
+        address = store_code(pack_code(code, Path(place)), run.checkpoint.bucket)
+    file = kept.path.resolve() / "run.yaml"
+    file.write_text(run_file_text(with_code(run, address)))
+    return file

@@ -19,6 +19,7 @@ from infra.operate.doctor.examination import ESSENTIAL, examine
 from infra.operate.doctor.finding import Finding
 from infra.operate.programs import ProgramError, hand_over
 from infra.operate.stacks import Stack, Terraform, read_stacks
+from infra.packing import CodeError, code_of
 from infra.stacks.deployment import Deployment
 
 FOUNDATION = "foundation"
@@ -67,6 +68,12 @@ class Operation:
             why = (error.strerror or str(error)).lower()
             raise ProgramError(f"{self.out} can't be written: {why}\n    fix: name another folder with --out") from None
         # A process of its own: it is the one that `cdktf synth` runs.
+        try:
+            code = code_of(self.deployment.run)
+        except CodeError as error:
+            raise ProgramError(str(error)) from None
+        if code:
+            self.say(code.told())
         env = {"SPOT_RUN": str(self.run_file), "CDKTF_OUTDIR": str(self.out)}
         env |= {DELETE_BUCKET: self.deployment.bucket} if delete_bucket else {}
         self._python("infra.main", env=env)

@@ -25,7 +25,9 @@ def print_iam(run_files: list[str]) -> None:
         for run_file in run_files:
             deployment = Deployment.of(load_run(Path(run_file)))
             with tempfile.TemporaryDirectory() as out:
-                synthesize(deployment, out=Path(out), bundle=f"{'0' * 64}.tar.gz")
+                packed = f"{'0' * 64}.tar.gz"
+                code = packed if deployment.run.workload.code else None
+                synthesize(deployment, out=Path(out), bundle=packed, code=code)
                 policy = read_policy(Path(out), project=deployment.project)
             for run in deployment.run.experiments() or (deployment.run,):
                 Console().print(draw_iam(policy, Deployment.of(run)))

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.config import Cloud, Machine, RunConfig, format_seconds
+from agent.config.program import with_code
 from infra.stacks.fleet.patience import BOOT_S, LONGEST_S, first_step_s
 
 RUN_METADATA = "spot-run"
@@ -73,10 +74,15 @@ class Deployment:
         if (takes := first_step_s(run)) > LONGEST_S:
             raise NotDeployable(
                 f"a VM may take {format_seconds(takes)} to its first step (supervision), and no group waits longer "
-                f"than {format_seconds(LONGEST_S)} before it makes a new one\n    fix: write a start_timeout and a "
-                f"restore_timeout of {format_seconds(LONGEST_S - BOOT_S)} together; what takes longer is for the bucket"
+                f"than {format_seconds(LONGEST_S)} before it makes a new one\n    fix: write a prepare_timeout, a "
+                f"start_timeout and a restore_timeout of {format_seconds(LONGEST_S - BOOT_S)} together; what takes "
+                "longer is for the bucket"
             )
         return cls(run=run, cloud=run.cloud, bucket=bucket, prefix=prefix)
+
+    def with_code(self, packed: str) -> Deployment:
+        """The deployment whose VMs fetch their program from `packed`, the name of what it was packed to."""
+        return replace(self, run=with_code(self.run, self.package(packed)))
 
     @property
     def project(self) -> str:
@@ -129,7 +135,7 @@ class Deployment:
         return f"{self.foundation}-wandb"
 
     def package(self, bundle: str) -> str:
-        """gs:// path of a bundle, given its file's name: SHA256.tar.gz (infra/stacks/packages/bundle.py)."""
+        """gs:// path of a bundle or of packed code, given its file's name: SHA256.tar.gz (infra/stacks/packages)."""
         return f"gs://{self.bucket}/{PACKAGES}{bundle}"
 
     def role(self, name: str) -> str:

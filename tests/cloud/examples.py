@@ -27,6 +27,10 @@ BUNDLE = f"{'0' * 64}.tar.gz"
 """What VMs install from: the real one is named after the sources, and changes with each of them."""
 
 
+CODE = f"{'1' * 64}.tar.gz"
+"""What the program of a run that brings its own was packed to."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Synthesized:
     """One run file's stacks, as Terraform reads them."""
@@ -42,6 +46,7 @@ class Synthesized:
 def synthesize_example(name: str, *, out: Path) -> Synthesized:
     """Synthesizes EXAMPLES[name] below `out`. Loading the bindings takes seconds, once in a process."""
     deployment = Deployment.of(load_run(EXAMPLES[name]))
-    synthesize(deployment, out=out, bundle=BUNDLE)
+    code = CODE if deployment.run.workload.code else None
+    synthesize(deployment, out=out, bundle=BUNDLE, code=code)
     stacks = {path.parent.name: json.loads(path.read_text()) for path in sorted(out.glob("stacks/*/cdk.tf.json"))}
     return Synthesized(name=name, deployment=deployment, out=out, stacks=stacks)

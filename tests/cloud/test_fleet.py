@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.config import RunConfig, load_run
+from agent.config.program import with_code
 from infra.stacks.deployment import Deployment, NotDeployable
 from infra.stacks.fleet.images import CPU_IMAGE, GPU_IMAGE
 from infra.stacks.fleet.metadata import metadata_of
@@ -15,6 +16,7 @@ from infra.stacks.fleet.patience import BOOT_S, RESTART_S
 from infra.stacks.fleet.plan import groups_of
 from infra.stacks.fleet.scheduling import longest_s as longest_of
 from infra.stacks.machine_types import BUILT_IN_GPUS
+from tests.cloud.examples import CODE
 from tests.cloud.terraform import rendered
 
 if TYPE_CHECKING:
@@ -58,7 +60,9 @@ def test_a_vm_reads_the_very_run_that_its_group_is_for(example: Synthesized, tmp
         assert run.machine.type == template["machine_type"]
         assert run.machine.provisioning.upper() == template["scheduling"]["provisioning_model"]
         assert metadata["spot-notice"] == f"{run.machine.notice:g} s"
-        assert run.workload == example.deployment.run.workload
+        packed = f"gs://{example.deployment.bucket}/packages/{CODE}"
+        described = example.deployment.run
+        assert run.workload == (with_code(described, packed) if described.workload.code else described).workload
         assert (run.cloud, run.ablations, run.price_cap) == (None, None, None)
         assert [stage.machine for stage in run.stages] == [None] * len(example.deployment.run.stages)
 

@@ -29,6 +29,7 @@ Stand = Callable[[str, str], Path]
 def run_file(tmp_path: Path) -> Path:
     path = tmp_path / "run.yaml"
     path.write_text(RUN)
+    (tmp_path / "train.sh").touch(0o755)
     return path
 
 

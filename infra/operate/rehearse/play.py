@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.config import RunConfig, run_file_text
-from agent.config.program import trainer_command, trainer_folder
+from agent.config.program import program_of
 from infra.local.cloud import local_cloud
 from infra.local.fleet import Fleet, agent_command, closing_on_signals
 from infra.operate.rehearse.records import Life, Run, Strike, json_lines, plan_of, read_lives
@@ -54,9 +54,10 @@ class Play:
     def undisturbed(self, name: str) -> Run:
         """Train without an agent, and nothing happens. Raises CannotRehearse where it does not get to its end."""
         folder = self._folder(name, ())
+        program = program_of(self.run, self.run_file)
         environment = {
             **os.environ,
-            **self.run.workload.env,
+            **program.env,
             VARIABLE: str(folder),
             **_NOBODY_TOLD,
             "SPOT_STATE_DIR": str(folder),
@@ -67,8 +68,8 @@ class Play:
         log = folder / "trainer.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                trainer_command(self.run, self.run_file),
-                cwd=trainer_folder(self.run, self.run_file),
+                program.command,
+                cwd=program.folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -152,9 +153,6 @@ class Play:
             stage.pop("checkpoint_every", None)
         workload = data.setdefault("workload", {})
         workload["env"] = {**workload.get("env", {}), **_NOBODY_TOLD, VARIABLE: str(folder)}
-        if self.run.workload.kind == "script":
-            where = trainer_folder(self.run, self.run_file)
-            workload["command"] = ["env", "-C", str(where), *trainer_command(self.run, self.run_file)]
         return RunConfig.model_validate(data)
 
     def _folder(self, name: str, strikes: Sequence[Strike]) -> Path:

@@ -54,6 +54,10 @@ def rehearse(run: RunConfig, run_file: Path, *, out: Path, wishes: Wishes, say: 
             "failed",
             why="kind command saves and resumes by itself: there is no session to rehearse. See kind: script",
         )
+    if run.workload.brings_environment:
+        say("rehearsed in this environment: what workload.requirements and workload.setup ask for must be in it")
+        here = run.workload.model_copy(update={"requirements": None, "setup": None})
+        run = run.model_copy(update={"workload": here})
     shutil.rmtree(out, ignore_errors=True)
     play = Play(run, run_file.resolve(), out.resolve(), wishes.steps, say)
     try:

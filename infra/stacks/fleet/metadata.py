@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from agent.config import run_file_text
+from agent.config.sections import ON_THEIR_OWN
 from infra.stacks.deployment import RUN_METADATA, Deployment, NotDeployable
 from infra.stacks.fleet.plan import Group
 from infra.stacks.literal import literal
@@ -23,9 +24,11 @@ LARGEST = 256 * 1024
 def metadata_of(group: Group, *, deployment: Deployment, bundle: str) -> dict[str, str]:
     """Custom metadata, as Terraform is to be given it. `bundle`: gs:// path of the packages that the VM installs."""
     run = group.run
+    if run.workload.kind in ON_THEIR_OWN and not run.workload.packed:
+        raise NotDeployable(f"the code in {run.workload.code} was not packed\n    fix: spot deploy packs it")
     values = {
         RUN_METADATA: run_file_text(run),
-        "spot-workload": run.workload.kind,
+        "spot-workload": "command" if run.workload.brings_environment else run.workload.kind,
         "spot-notice": f"{run.machine.notice:g} s",
         "spot-bundle": bundle,
         "spot-group": group.path,

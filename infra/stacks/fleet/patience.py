@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 
 from agent.config import RunConfig
+from agent.config.sections import ON_THEIR_OWN
 
 BOOT_S = 600
 """From the start of a VM to the start of the agent. A pre-baked image needs about a minute; the startup script may
@@ -39,7 +40,8 @@ LONGEST_S = LONGEST_DELAY_S + FAILURES * SLOWEST_CHECK_S
 
 def first_step_s(run: RunConfig) -> float:
     """From the start of a VM to its trainer's first step, at the latest: all that it prepares, and restoring."""
-    return BOOT_S + run.supervision.start_timeout + run.supervision.restore_timeout
+    prepares = run.supervision.prepare_timeout if run.workload.kind in ON_THEIR_OWN else 0.0
+    return BOOT_S + prepares + run.supervision.start_timeout + run.supervision.restore_timeout
 
 
 def initial_delay_s(run: RunConfig) -> int:

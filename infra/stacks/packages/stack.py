@@ -1,4 +1,4 @@
-"""Packages: the bundle that the run's VMs install from, put into the bucket under its digest."""
+"""Packages: the bundle that the run's VMs install from and the run's own code, in the bucket under their digests."""
 
 from __future__ import annotations
 
@@ -12,19 +12,25 @@ from infra.stacks.stack import GoogleStack
 
 
 class PackagesStack(GoogleStack):
-    """`bundle`: the file, SHA256.tar.gz (bundle.py): named after its content, so it is there once for all."""
+    """`bundle` and, where the run brings its own program, `code`: files SHA256.tar.gz, each named after its
+    content, so it is there once for all (bundle.py, infra/packing.py)."""
 
-    def __init__(self, scope: Construct, name: str, *, deployment: Deployment, bundle: Path) -> None:
+    def __init__(
+        self, scope: Construct, name: str, *, deployment: Deployment, bundle: Path, code: Path | None = None
+    ) -> None:
         super().__init__(scope, name, deployment=deployment, state=f"{deployment.run.run_id}/packages")
-        StorageBucketObject(
-            self,
-            "bundle",
-            bucket=deployment.bucket,
-            name=f"{PACKAGES}{bundle.name}",
-            # From this stack's folder to the app's, where `infra.main` puts it: a path of this machine would be another
-            # one on the next, and the object would be deleted and made again under VMs that boot.
-            source=f"../../{bundle.name}",
-            content_type="application/gzip",
-            # VMs of other runs, and of this one until they are replaced, may still install from an older bundle.
-            deletion_policy="ABANDON",
-        )
+        for what, file in (("bundle", bundle), ("code", code)):
+            if file is None:
+                continue
+            StorageBucketObject(
+                self,
+                what,
+                bucket=deployment.bucket,
+                name=f"{PACKAGES}{file.name}",
+                # From this stack's folder to the app's, where `infra.main` puts it: a path of this machine would be
+                # another one on the next, and the object would be deleted and made again under VMs that boot.
+                source=f"../../{file.name}",
+                content_type="application/gzip",
+                # VMs of other runs, and of this one until they are replaced, may still install an older one.
+                deletion_policy="ABANDON",
+            )

@@ -72,7 +72,7 @@ def test_a_run_file_of_four_lines_is_enough(tmp_path: Path) -> None:
 def test_any_program_needs_neither_model_nor_data(tmp_path: Path) -> None:
     run = load(tmp_path, COMMAND)
     assert run.workload.command == ("python", "train.py")
-    assert run.workload.checkpoint_dir == tmp_path / "saves"
+    assert run.workload.checkpoint_dir == Path("saves")  # of the code, wherever that will be
 
 
 def test_a_script_counts_its_steps_and_needs_neither_model_nor_data(tmp_path: Path) -> None:

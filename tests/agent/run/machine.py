@@ -20,6 +20,7 @@ from agent.checkpoint.drain import Uploader
 from agent.checkpoint.saver import Saver
 from agent.config import load_run
 from agent.notices import Notice, Notices
+from agent.program.maker import Maker
 from agent.run.daemon import Daemon
 from agent.run.spending import Spending
 from agent.store import open_store
@@ -145,9 +146,9 @@ async def machine(folder: Path, *, warning_s: float = 0.0, run: str = RUN, **cha
     saver = Saver(Checkpoints(store, "run"), Uploader(store, connections=1), 2, attempt=1, committed_step=4)
     saver.staged_step = 4
     saver.line_known = True
-    host = Host(
-        load_run(run_file), run_file, folder, [], None, saver, Health(), Ledger(store, "run", "vm", "boot"), clock
-    )
+    loaded = load_run(run_file)
+    maker = Maker(loaded, run_file, folder, store)
+    host = Host(loaded, run_file, folder, maker, None, saver, Health(), Ledger(store, "run", "vm", "boot"), clock)
     spending = Spending(host, started=0.0, wall=clock)
     daemon = Daemon(host, Notices(clock), spending=spending, warning_s=warning_s)
     attempt = Attempt(host, 1, cast(Any, None), None)

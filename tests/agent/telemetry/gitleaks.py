@@ -1,4 +1,4 @@
-"""`python -m tests.agent.telemetry.gitleaks gitleaks.toml VERSION DATE`: gitleaks' rules as `agent/telemetry/forms.py`.
+"""`python -m tests.agent.telemetry.gitleaks gitleaks.toml VERSION DATE`: gitleaks' rules as `agent/config/forms.py`.
 
 Taken are the rules that know a token by its form alone. Those that look for a name before it (`[\\w.-]{0,50}?(?:aha)`)
 try fifty beginnings at each character of what a trainer prints, and what they find `agent.telemetry.redaction` finds by
@@ -48,7 +48,7 @@ def convert(rule: dict[str, object]) -> tuple[str, tuple[str, ...], str] | None:
 def main() -> None:
     path, version, date = sys.argv[1:]
     found = [taken for rule in tomllib.loads(Path(path).read_text())["rules"] if (taken := convert(rule))]
-    out = Path("agent/telemetry/forms.py")
+    out = Path("agent/config/forms.py")
     head = out.read_text().partition("FORMS")[0] if out.exists() else ""
     head = re.sub(r"gitleaks v\S+ \(\S+\)", f"gitleaks {version} ({date})", head)
     lines = [f"    ({name!r}, {words!r}, {_raw(pattern)})," for name, words, pattern in found]

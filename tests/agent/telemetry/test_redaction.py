@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.strategies import from_regex
 
-from agent.telemetry.forms import FORMS
+from agent.config.forms import FORMS
 from agent.telemetry.redaction import HIDDEN, clean, hide
 from tests.agent.telemetry.gitleaks import MOST
 

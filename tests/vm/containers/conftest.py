@@ -96,6 +96,12 @@ def program(cloud: Cloud, tmp_path: Path) -> Iterator[Callable[..., Group]]:
     yield from _made(partial(Group.of_program, cloud, tmp_path), cloud)
 
 
+@pytest.fixture
+def own_code(cloud: Cloud, tmp_path: Path) -> Iterator[Callable[..., Group]]:
+    """The same of a script that comes with its code, requirements and setup."""
+    yield from _made(partial(Group.of_own_code, cloud, tmp_path), cloud)
+
+
 def _made(make: Callable[..., Group], cloud: Cloud) -> Iterator[Callable[..., Group]]:
     groups: list[Group] = []
 

@@ -15,6 +15,8 @@ from agent.checkpoint.line import Line
 from agent.checkpoint.results import is_complete
 from agent.store import Store
 from infra.local.bucket import RunRecords
+from infra.packing import Code, listed, pack_code, store_code
+from tests.agent.program.brought import code
 from tests.vm.containers.cloud import BUCKET, PREFIX, Cloud
 from tests.vm.containers.journal import VmError
 from tests.vm.containers.machine import Vm
@@ -80,6 +82,17 @@ class Group:
         values: dict[str, Any] = {"steps": steps, "every": "auto", "keep": 2} | changes
         command = ["/usr/bin/python3", "/opt/spot-tests/tests/promises/program.py", FOLDER, str(steps)]
         workload = {"kind": "command", "command": command, "checkpoint_dir": FOLDER}
+        return cls(cloud, folder, _run_file(cloud.new_run(), **values, workload=workload))
+
+    @classmethod
+    def of_own_code(cls, cloud: Cloud, folder: Path, *, setup: str, train: str, **changes: Any) -> Self:
+        """A run of a user's own script below a shell script: with code, a requirement of its own, and a setup."""
+        run_file = code(folder, train, setup=setup)
+        (run_file.parent / "train.sh").write_text("exec python train.py\n")
+        found = Code(run_file.parent, tuple(listed(run_file.parent)), 0)
+        workload = {"kind": "script", "command": ["bash", "train.sh"], "requirements": "needs.txt", "setup": "setup.sh"}
+        workload["code"] = store_code(pack_code(found, folder / "packed"), f"gs://{BUCKET}")
+        values: dict[str, Any] = {"steps": 0, "every": "4 steps", "keep": 2} | changes
         return cls(cloud, folder, _run_file(cloud.new_run(), **values, workload=workload))
 
     @property

@@ -10,7 +10,8 @@
 # It reads these metadata attributes:
 #   spot-run           the run file
 #   spot-bundle        gs://BUCKET/packages/SHA256.tar.gz; an image that has this very bundle installed fetches nothing
-#   spot-workload      the kind of workload: `command` needs nothing of what the trainers need
+#   spot-workload      the kind of workload: `command`, and what brings its own environment, needs nothing of what the
+#                      trainers need
 #   spot-wandb-secret  projects/P/secrets/S/versions/V, if any: the W&B key
 #   spot-boot-failed   boot_failed.py; it reads spot-home, spot-group and spot-failed-boots
 #

@@ -1,0 +1,1 @@
+"""The user's program on this VM: its code, its environment, its setup."""

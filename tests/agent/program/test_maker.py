@@ -1,0 +1,132 @@
+"""The user's program is had ready: its code by its digest, its environment made once, its setup run on each VM."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import structlog
+
+from agent.config import RunConfig
+from agent.config.program import Program
+from agent.program import archive
+from agent.program.maker import Maker
+from agent.program.trouble import PrepareError
+from agent.store import Corrupt, NotFound, open_store
+from agent.vm.systemd import trainer_environment
+from tests.agent.program.brought import code, shipped
+
+SAYS = "import brought, sys; print(brought.VALUE, sys.prefix)\n"
+SETUP = 'test -n "$VIRTUAL_ENV"\necho "set up in $PWD"\necho more >> "$VIRTUAL_ENV/setups"\n'
+NEEDS = ", requirements: needs.txt"
+
+
+@pytest.fixture
+def vms(tmp_path: Path) -> Path:
+    (tmp_path / "vms").mkdir()
+    return tmp_path / "vms"
+
+
+def maker(run: RunConfig, vms: Path, name: str) -> Maker:
+    (vms / name).mkdir(exist_ok=True)
+    store = open_store(f"{run.checkpoint.bucket}/{run.run_id}")
+    return Maker(run, vms / name / "run.yaml", vms / name, store)
+
+
+def made(maker: Maker) -> Program:
+    return asyncio.run(maker.make())
+
+
+def started(program: Program, *command: str) -> subprocess.CompletedProcess[str]:
+    env = trainer_environment(os.environ) | dict(program.env)
+    command = command or tuple(program.command)
+    return subprocess.run(command, cwd=program.folder, env=env, capture_output=True, text=True, check=False)
+
+
+def test_code_is_unpacked_once_read_only_and_by_its_digest(tmp_path: Path, vms: Path) -> None:
+    run = shipped(code(tmp_path, "print('hello')\n"), tmp_path)
+    program = made(maker(run, vms, "one"))
+    assert program.folder == vms / "one/code"
+    assert started(program).stdout == "hello\n"
+    assert (program.folder / "train.py").stat().st_mode & 0o777 == 0o444
+    place, _, name = (run.workload.code or "").rpartition("/")
+    store = open_store(place)
+    store.replace(name, b"another", timeout=5.0)
+    (program.folder / "of-the-program").write_text("stays")
+    assert (made(maker(run, vms, "one"))).folder == program.folder  # nothing is fetched again
+    assert (program.folder / "of-the-program").exists()
+    with pytest.raises(Corrupt):
+        made(maker(run, vms, "two"))
+    store.delete(name, timeout=5.0)
+    with pytest.raises(NotFound, match="deploy it again"):
+        made(maker(run, vms, "two"))
+    assert not (vms / "two/code").exists()
+
+
+def test_an_environment_is_made_once_and_the_next_vm_finds_it_in_the_bucket(
+    tmp_path: Path, vms: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "_PART", 100_000)  # several parts
+    run = shipped(code(tmp_path, SAYS, more=NEEDS, setup=SETUP), tmp_path)
+    first = maker(run, vms, "one")
+    with structlog.testing.capture_logs() as said:
+        program = made(first)
+        made(first)
+    assert started(program).stdout == f"7 {vms}/one/environment\n"
+    assert [line["source"] for line in said if line["event"] == "environment_ready"] == ["made"]
+    heard = [line["message"] for line in said if line["event"] == "prepare_output"]
+    assert heard.count(f"set up in {vms}/one/code") == 1
+
+    asyncio.run(first.keep(lambda: True))  # a window goes first
+    asyncio.run(first.keep(lambda: False))
+    asyncio.run(first.keep(lambda: False))
+    second = maker(run, vms, "two")
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    with structlog.testing.capture_logs() as said:
+        again = made(second)
+    assert [line["source"] for line in said if line["event"] == "environment_ready"] == ["bucket"]
+    (vms / "one").rename(vms / "gone")
+    assert started(again).stdout == f"7 {vms}/two/environment\n"
+    assert (vms / "two/environment/setups").read_text() == "more\nmore\n"  # on each VM
+
+    (part,) = [each.name for each in first.store.list("environments/", timeout=5.0) if each.name.endswith("/00000")]
+    first.store.replace(part, b"damaged", timeout=5.0)
+    third = maker(run, vms, "three")
+    assert started(made(third)).returncode == 0  # made anew
+
+
+def test_the_programs_environment_is_apart_from_the_agents_and_has_the_session(tmp_path: Path, vms: Path) -> None:
+    program = made(maker(shipped(code(tmp_path, "", more=NEEDS), tmp_path), vms, "one"))
+    assert started(program, "python", "-c", "import spot_training.protocol.messages").returncode == 0
+    for ours in ("agent", "infra", "pydantic", "structlog"):
+        assert started(program, "python", "-c", f"import {ours}").returncode == 1
+    assert started(program, "bash", "-c", "command -v python").stdout.strip() == f"{vms}/one/environment/bin/python"
+    assert str(Path(sys.executable).parent) not in started(program, "bash", "-c", "command -v python").stdout
+
+
+@pytest.mark.parametrize(
+    ("more", "setup", "said"),
+    [
+        (
+            NEEDS,
+            "echo the last words\nexit 9\n",
+            "failed with exit status 9. Its last lines:\n  the last words",
+        ),
+        (NEEDS, "sleep 60 & sleep 60\n", "setup.sh) had no end after"),
+        (", requirements: absent.txt", "", "installing absent.txt failed with exit status"),
+    ],
+)
+def test_what_fails_is_said_with_its_last_lines_and_in_time(
+    tmp_path: Path, vms: Path, more: str, setup: str, said: str
+) -> None:
+    run_file = code(tmp_path, "", more=more, setup=setup)
+    (run_file.parent / "absent.txt").write_text("--no-index\nnobody-has-this\n")
+    run = shipped(run_file, tmp_path)
+    supervision = run.supervision.model_copy(update={"prepare_timeout": 0.8})
+    with pytest.raises(PrepareError) as error:
+        made(maker(run.model_copy(update={"supervision": supervision}), vms, "one"))
+    assert said in str(error.value)
