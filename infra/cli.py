@@ -13,10 +13,12 @@ from infra.operate import commands as cloud_commands
 from infra.operate.reference import draw_fields
 from infra.operate.rehearse import command as rehearse_command
 from infra.operate.run_file import RunFile, load
+from infra.operate.status import command as status_command
+from infra.operate.suggest import Commands
 
 _DRILL_TIMEOUT_S = 180.0
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
+app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_show_locals=False)
 
 
 class _HelpWithFields(TyperCommand):
@@ -125,4 +127,5 @@ def drill(
 
 
 rehearse_command.register(app)
+status_command.register(app)
 cloud_commands.register(app)

@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from agent.config import describe_fields
+from infra.cli import app
+from infra.operate.suggest import suggested
 
 ROOT = Path(__file__).parent.parent
 GOOD = "workloads/llm/run.yaml"
@@ -110,10 +113,28 @@ def test_a_program_that_is_not_there_is_named_before_a_vm_boots(tmp_path: Path) 
     assert not (tmp_path / "out").exists()
 
 
-def test_an_unknown_command_is_a_sentence() -> None:
-    done = spot("deplyo")
-    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
-    assert "No such command 'deplyo'" in done.stderr
+def test_an_unknown_command_is_a_sentence_with_what_was_meant() -> None:
+    done = CliRunner().invoke(app, ["statsu", "run.yaml"])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "There is no command 'statsu'. Did you mean status?" in " ".join(done.stderr.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        *((typo, ["status"]) for typo in ("stat", "sta", "statu", "stats", "statsu", "stauts", "satus", "statis")),
+        ("strat", ["start"]),
+        ("star", ["start"]),
+        ("deplyo", ["deploy"]),
+        ("chekc", ["check"]),
+        ("rn", ["run"]),
+        ("undo", []),
+        ("", []),
+    ],
+)
+def test_what_is_suggested_is_what_was_meant(typed: str, meant: list[str]) -> None:
+    names = [command.name or (command.callback or print).__name__ for command in app.registered_commands]
+    assert suggested(typed, names if typed else []) == meant
 
 
 def test_without_the_bindings_the_stacks_say_what_installs_them(tmp_path: Path) -> None:

@@ -51,12 +51,13 @@ class Course:
         self._tried = False
         self._told_tail = False
 
-    def begin(self, frame: FrameType) -> None:
-        """Before the first step of the loop in `frame`.
+    def begin(self, frame: FrameType, *, end: int | None = None) -> None:
+        """Before the first step of the loop in `frame`; `end`: where it ends, where that is known.
 
         Raises:
             StateError: random numbers were drawn since `session.track()`.
         """
+        self._state.end = end
         self._checks.where = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
         if self.boundaries:
             return

@@ -152,7 +152,7 @@ class Session:
             StateError: the loop does something that a resume could not repeat; says what, and what to change.
         """
         course = self._tracking("session.steps()")
-        course.begin(sys._getframe(1))
+        course.begin(sys._getframe(1), end=max_steps)
         while self.step < max_steps:
             course.top(self.step)
             yield self.step

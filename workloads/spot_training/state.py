@@ -68,6 +68,8 @@ class TrainState:
             if isinstance(part, Optimizer):
                 self.things[name] = OptimizerThing(name, part, self.names)
         self._copies = Copies()
+        self.end: int | None = None
+        """The step that the run ends with, where its loop said so: for who reads the checkpoint's manifest."""
 
     @property
     def steppers(self) -> list[Any]:
@@ -114,6 +116,8 @@ class TrainState:
             for name, thing in self.things.items()
         }
         values = {"format": FORMAT, "step": boundary.step, "rng": boundary.rng.to_json(), "tracked": tracked}
+        if self.end is not None:
+            values["end"] = self.end
         return Snapshot(packing.tensors | boundary.tensors | boundary.rng.tensors, values)
 
     def load(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
