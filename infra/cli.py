@@ -2,19 +2,24 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from typer.core import TyperCommand
 
-from agent.config import RunConfig
+from agent.config import RunConfig, parse_seconds
 from infra.operate import commands as cloud_commands
 from infra.operate.reference import draw_fields
 from infra.operate.rehearse import command as rehearse_command
 from infra.operate.run_file import RunFile, load
 from infra.operate.status import command as status_command
 from infra.operate.suggest import Commands
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from infra.local.script import Happening
 
 _DRILL_TIMEOUT_S = 180.0
 
@@ -67,6 +72,12 @@ def run(
     out: Annotated[
         Path | None, typer.Option(help="Folder for the local cloud's disks, bucket and logs. Default: out/RUN_ID.")
     ] = None,
+    preempt_every: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Take the VM away so often, as Compute Engine does: 2m.")
+    ] = None,
+    events: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Take it away as a script says: docs/commands.md.")
+    ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin anew: what there is is moved aside, not deleted.")
     ] = False,
@@ -75,15 +86,37 @@ def run(
 
     Ctrl-C saves and ends. Exit status: docs/commands.md.
     """
-    load(run_file, to_train=True)
+    described = load(run_file, to_train=True)
+    script = _script(preempt_every, events, bucket=described.checkpoint.bucket)
     from infra.local.out_folder import CannotRun  # noqa: PLC0415, only this command needs the local cloud
     from infra.local.run import run_once  # noqa: PLC0415
 
     try:
-        raise typer.Exit(run_once(run_file, out=out, fresh=fresh))
+        raise typer.Exit(run_once(run_file, out=out, fresh=fresh, script=script))
     except CannotRun as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
+
+
+def _script(preempt_every: str | None, events: Path | None, *, bucket: str) -> "Iterator[Happening] | None":
+    """What the options say that happens to the VM."""
+    from infra.local import script, strikes  # noqa: PLC0415, only `spot run` needs it
+
+    if preempt_every is not None and events is not None:
+        raise typer.BadParameter("give --preempt-every or --events, not both")
+    try:
+        if preempt_every is not None:
+            seconds = parse_seconds(preempt_every)
+            if seconds < strikes.LEAST_S:
+                raise typer.BadParameter(f"--preempt-every {preempt_every}: write {strikes.LEAST_S:.0f} s or more")
+            return strikes.every(seconds)
+        if events is not None:
+            found = script.read_script(events)
+            strikes.refuse(found, bucket=bucket)
+            return iter(found)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    return None
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,9 +18,12 @@ from infra.local.asked_to_stop import AskedToStop, heard
 from infra.local.bucket import RunRecords
 from infra.local.cloud import local_cloud
 from infra.local.fleet import Fleet, agent_command
+from infra.local.interruptions import draw, measure
 from infra.local.out_folder import CannotRun, OutFolder, alone_in, move_aside
 from infra.local.screen import Screen
+from infra.local.script import Happening
 from infra.local.storage.control import ControlError
+from infra.local.strikes import Strikes
 
 _LOOK_S = 0.2
 _MORE_S = 15.0  # than the window: an agent that is told to stop in its first second
@@ -27,10 +31,12 @@ NOT_SAVED = 5
 """Exit status: asked to stop, and what there was could not be saved."""
 
 
-def run_once(run_file: Path, *, out: Path | None = None, fresh: bool = False) -> int:
+def run_once(
+    run_file: Path, *, out: Path | None = None, fresh: bool = False, script: Iterator[Happening] | None = None
+) -> int:
     """Train `run_file` on a local VM under the real agent; its bucket is kept in `out`, by default out/RUN_ID.
 
-    Returns the exit status: docs/commands.md says which there are. Raises CannotRun.
+    `script`: what happens to its VM. Returns the exit status: docs/commands.md says which there are. Raises CannotRun.
     """
     run = load_run(run_file)
     _need_program(run, run_file)
@@ -42,7 +48,10 @@ def run_once(run_file: Path, *, out: Path | None = None, fresh: bool = False) ->
         _bucket_alone(run, fresh=fresh),
         _cloud(run, run_file, kept) as fleet,
     ):
-        return AtHome(run, fleet, asked, Screen(asked), _open(run), kept, again).train()
+        screen = Screen(asked)
+        counts = run.workload.kind != "command"
+        strikes = Strikes(fleet, fleet.storage, script or iter(()), asked, screen.say, run.machine.notice, counts)
+        return AtHome(run, fleet, asked, screen, _open(run), kept, again, strikes).train()
 
 
 @dataclass
@@ -56,6 +65,7 @@ class AtHome:
     store: Store
     kept: OutFolder
     again: str
+    strikes: Strikes
 
     def train(self) -> int:
         """Train to the end, or until somebody asks to stop. Returns the exit status."""
@@ -69,9 +79,9 @@ class AtHome:
         with fleet:
             fleet.boot()
             with screen.following(lambda: fleet.vm.disk / "trainer.log"):
-                while not fleet.vm.wait_down(_LOOK_S) and not self.asked:
-                    pass
+                self._follow()
                 status = self._stop() if self.asked else fleet.wait_off(_MORE_S)
+        self._sum_up()
         if self.asked:
             return status
         if status:
@@ -88,11 +98,32 @@ class AtHome:
         here = self.kept.bucket / url.removeprefix("gs://") if url.startswith("gs://") else url
         return f"its bucket is {here}"
 
+    def _follow(self) -> None:
+        """Until the agent ends by itself, or somebody asks to stop."""
+        while not self.asked:
+            if self.strikes.between:
+                time.sleep(_LOOK_S)
+            elif self.fleet.vm.wait_down(_LOOK_S):
+                return
+            self.strikes.turn()
+
+    def _sum_up(self) -> None:
+        """What was taken away, where something was."""
+        if not self.strikes.struck:
+            return
+        rows = measure(RunRecords(self.store), self.strikes.struck)
+        lost = [row.steps_lost for row in rows]
+        known = [steps for steps in lost if steps is not None]
+        total = f"{len(rows)} times it was taken away; {sum(known)} steps were trained again"
+        self.screen.show(draw(rows))
+        self.screen.say(total + (f", of {len(lost) - len(known)} it is not known" if len(known) < len(lost) else ""))
+
     def _stop(self) -> int:
         """Have the agent save, however often one asks. Returns the exit status."""
         fleet, screen = self.fleet, self.screen
-        screen.say("stopping: the agent saves what there is", style="bold yellow")
         told = fleet.press_power_button()
+        if not self.strikes.between:
+            screen.say("stopping: the agent saves what there is", style="bold yellow")
         left = self.run.machine.shutdown_window + _MORE_S
         times = self.asked.times
         while not fleet.vm.wait_down(_LOOK_S) and left > 0:

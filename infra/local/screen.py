@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.text import Text
 
 from infra.local.asked_to_stop import AskedToStop
@@ -28,12 +28,18 @@ _NOT_NEWS = {"library", "logind_absent", "metadata_absent", "cloud_log_away", "m
 """Warnings that say nothing at home."""
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Not the end of the program, as it is by default: a save may be under way."""
+        raise BrokenPipeError
+
+
 class Screen:
     """Standard output; `asked` is told when nobody reads it any more."""
 
     def __init__(self, asked: AskedToStop, console: Console | None = None) -> None:
         self._asked = asked
-        self._console = console or Console(soft_wrap=True, highlight=False)
+        self._console = console or _Console(soft_wrap=True, highlight=False)
         self._lock = threading.Lock()
         self._line = b""  # what stands in the trainer's line that has no end yet
 
@@ -62,6 +68,10 @@ class Screen:
             sys.stdout.buffer.write(self._line)
             sys.stdout.buffer.flush()
 
+    def show(self, table: RenderableType) -> None:
+        with self._lock, self._reaching():
+            self._console.print(table, soft_wrap=False)
+
     @contextlib.contextmanager
     def following(self, log_of: Callable[[], Path]) -> Iterator[None]:
         """On a terminal: show what is written to the trainer's log, wherever that is just then."""
@@ -76,6 +86,7 @@ class Screen:
         finally:
             over.set()
             thread.join()
+            self._end_line()
 
     def _follow(self, log_of: Callable[[], Path], over: threading.Event) -> None:
         path, at, last = Path(), 0, False
@@ -83,13 +94,20 @@ class Screen:
             last = over.wait(_LOOK_S)
             if log_of() != path:
                 path, at = log_of(), 0
+                self._end_line()
             with contextlib.suppress(OSError), path.open("rb") as file:
                 if os.fstat(file.fileno()).st_size < at:  # the next trainer's
                     at = 0
+                    self._end_line()
                 file.seek(at)
                 while piece := file.read(_PIECE):
                     at += len(piece)
                     self._write(piece)
+
+    def _end_line(self) -> None:
+        """What its trainer left without an end."""
+        if self._line:
+            self._write(b"\n")
 
     def _write(self, piece: bytes) -> None:
         with self._lock, self._reaching():

@@ -4,6 +4,7 @@ ends the command saves, and the same command goes on."""
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -95,10 +96,15 @@ def test_ctrl_c_saves_and_the_same_command_goes_on_until_the_run_is_complete(spo
     hung_up.send_signal(signal.SIGHUP)
     assert hung_up.wait(60) == 128 + signal.SIGHUP
 
-    done = subprocess.run(spot, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
+    (tmp_path / "events.yaml").write_text("- {at: 6 s, do: power_cut}\n- {at: 12 s, do: preempt}\n")
+    strikes = ["--events", str(tmp_path / "events.yaml")]
+    done = subprocess.run([*spot, *strikes], cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    told = " ".join(done.stdout.split())
+    assert "VM boot 6: agent up" in told
+    assert re.search(r"power cut .* preempt .* 2 times it was taken away; \d+ steps were trained again", told), told
     entries = line(tmp_path)
-    assert [entry["kind"] for entry in entries].count("claim") == 4
+    assert [entry["kind"] for entry in entries].count("claim") == 6
     assert (entries[-1]["kind"], entries[-1]["step"]) == ("done", 40)
 
     again = subprocess.run(spot, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)

@@ -16,11 +16,14 @@ from typing import Any
 import yaml
 from rich.console import Console
 
+from agent.store import open_store
+from infra.local.bucket import RunRecords
 from infra.local.cloud import LocalCloud, local_cloud
 from infra.local.demo.scenario import Scenario, describe
-from infra.local.demo.verdict import compare, measure, summary
+from infra.local.demo.verdict import compare, summary
 from infra.local.demo.view import View
 from infra.local.fleet import Fleet, agent_command, closing_on_signals
+from infra.local.interruptions import measure
 from infra.local.vm import VmError
 
 TEMPLATE = Path("workloads/llm/demo.yaml")
@@ -62,7 +65,8 @@ def main() -> int:
                 struck = Scenario(interrupted, cloud.storage, lambda text: view.say(text, style="bold yellow")).play()
                 view.say("waiting for the uninterrupted run")
                 reference.wait_off(300.0)
-                rows, comparison = measure(interrupted, struck), compare(reference, interrupted)
+                records = RunRecords(open_store(f"gs://demo/runs/{INTERRUPTED}"))
+                rows, comparison = measure(records, struck), compare(reference, interrupted)
             except VmError as error:
                 view.say(f"the demo could not be finished: {error}", style="bold red")
                 return 1

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from infra.local.fleet import Fleet
+from infra.local.interruptions import Struck
 from infra.local.storage.control import StorageControl
 from infra.local.vm import Event
 
@@ -15,22 +16,6 @@ _START_S = 60.0
 _STEP_S = 60.0
 _OUTAGE_S = 4.0
 CADENCE = 5  # steps, as in workloads/llm/demo.yaml
-
-
-@dataclass(frozen=True)
-class Struck:
-    """What was done to the VM: `struck_at` and the rest are monotonic seconds of the fleet, not of the agent.
-
-    `step_before`: updates done when it was over; `back_at`: the VM (or its trainer) was started again.
-    """
-
-    kind: str
-    title: str
-    boot: int
-    struck_at: float
-    step_before: int
-    gone_at: float
-    back_at: float
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""What the demo found: one row an interruption, and whether the two runs are the same, bit for bit."""
+"""What the demo found: whether the two runs are the same, bit for bit."""
 
 from __future__ import annotations
 
@@ -9,30 +9,10 @@ from typing import Any
 from agent.checkpoint.bucket import Checkpoints
 from agent.store import open_store
 from infra.local.bucket import RunRecords
-from infra.local.demo.scenario import Struck
 from infra.local.fleet import Fleet
+from infra.local.interruptions import Interruption
 
 _TIMEOUT_S = 30.0
-
-
-@dataclass(frozen=True)
-class Interruption:
-    """One way the VM was taken, as measured. None where the phase does not exist (no notice, nothing saved).
-
-    detect_ms: until the agent knew. stage_ms: copying to shared memory. durable_s: from strike to commit.
-    gone_s: until VM or trainer was gone. restore_s, first_step_s: from its return until the trainer held the state, and
-    until its first update was done. steps_lost: updates that had to be done again.
-    """
-
-    kind: str
-    title: str
-    detect_ms: float | None
-    stage_ms: float | None
-    durable_s: float | None
-    gone_s: float
-    restore_s: float | None
-    first_step_s: float | None
-    steps_lost: int
 
 
 @dataclass(frozen=True)
@@ -48,38 +28,6 @@ class Comparison:
     @property
     def identical(self) -> bool:
         return self.losses_equal and self.weights_equal and self.state_equal
-
-
-def measure(fleet: Fleet, struck: list[Struck]) -> list[Interruption]:
-    """Join what the fleet did with what the run's own records say."""
-    records = RunRecords(open_store(f"gs://demo/runs/{fleet.name}")).records()
-    incidents = [record for record in records if record["record"] == "incident"]
-    resumes = [record for record in records if record["record"] == "resume"]
-    rows = []
-    for strike in struck:
-        incident = next((r for r in incidents if strike.struck_at <= r["at"] <= strike.back_at), None)
-        resume = next((r for r in resumes if r["at"] >= strike.struck_at), None)  # None: the run was complete
-        came_back = resume["phases_s"] if resume else {}
-        phases = incident["phases_s"] if incident else {}
-        last = "last_" if "last_staged" in phases else ""
-        staged, asked = phases.get(f"{last}staged"), phases.get(f"{last}save_requested")
-        offset = incident["at"] - strike.struck_at if incident else 0.0
-        committed = phases.get(f"{last}committed")
-        back = resume["at"] - strike.back_at if resume else 0.0
-        rows.append(
-            Interruption(
-                kind=strike.kind,
-                title=strike.title,
-                detect_ms=round(offset * 1000, 1) if incident else None,
-                stage_ms=round((staged - asked) * 1000, 1) if staged is not None and asked is not None else None,
-                durable_s=round(offset + committed, 3) if committed is not None else None,
-                gone_s=round(strike.gone_at - strike.struck_at, 2),
-                restore_s=round(back + came_back["restored"], 2) if resume else None,
-                first_step_s=round(back + came_back["first_step"], 2) if resume else None,
-                steps_lost=max(0, strike.step_before - resume["step"]) if resume else 0,
-            )
-        )
-    return rows
 
 
 def compare(reference: Fleet, interrupted: Fleet) -> Comparison:

@@ -7,7 +7,6 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
@@ -15,8 +14,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from infra.local.demo.verdict import Comparison, Interruption
+from infra.local.demo.scenario import CADENCE
+from infra.local.demo.verdict import Comparison
 from infra.local.fleet import Fleet
+from infra.local.interruptions import LEGEND, Interruption, draw
 
 _LINES = 12
 
@@ -64,27 +65,9 @@ class View:
 
     def conclude(self, rows: list[Interruption], comparison: Comparison) -> None:
         """Table and verdict."""
-        table = Table(
-            title="What was taken away, and how it came back", title_justify="left", box=SIMPLE_HEAD, pad_edge=False
-        )
-        table.add_column("\ninterruption", no_wrap=True)
-        for heading in ("seen\nms", "staged\nms", "durable\ns", "restored\ns", "1st step\ns", "lost\n"):
-            table.add_column(heading, justify="right", no_wrap=True)
-        for row in rows:
-            table.add_row(
-                row.title,
-                _number(row.detect_ms),
-                _number(row.stage_ms),
-                _number(row.durable_s),
-                _number(row.restore_s),
-                _number(row.first_step_s),
-                str(row.steps_lost),
-            )
-        self.console.print(table)
+        self.console.print(draw(rows))
         self.console.print(
-            "seen: until the agent knew; staged: copied to shared memory; durable: committed, all since the strike; "
-            "restored, 1st step: since VM or trainer started again; lost: optimizer steps. What no notice comes for "
-            "costs the steps since the last checkpoint (every 5 here).",
+            f"{LEGEND} What no notice comes for costs the steps since the last checkpoint (every {CADENCE} here).",
             style="dim",
         )
         if comparison.identical:
@@ -97,7 +80,3 @@ class View:
             self.console.print(
                 f"NOT IDENTICAL: the first difference is {comparison.first_difference}", style="bold red"
             )
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
