@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from infra.local.demo.verdict import compare, summary
 from infra.local.demo.view import View
 from infra.local.fleet import Fleet, agent_command, closing_on_signals
 from infra.local.interruptions import measure
+from infra.local.out_folder import CannotRun, emptied
 from infra.local.vm import VmError
 
 TEMPLATE = Path("workloads/llm/demo.yaml")
@@ -43,8 +43,10 @@ def main() -> int:
         "--out", type=Path, default=Path("out/demo"), help="where everything is kept (default: out/demo)"
     )
     out: Path = parser.parse_args().out.resolve()
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
+    try:
+        emptied(out, mark="spot-demo")
+    except CannotRun as error:
+        raise SystemExit(str(error)) from None
     begun = time.monotonic()
     view = View(Console())
     trainer_env = {"OMP_NUM_THREADS": "1", "SPOT_CACHE_DIR": str(out / "image-cache")}
