@@ -1,6 +1,8 @@
 """`spot`, the operator's command."""
 
 import json
+import tomllib
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,12 +11,13 @@ from rich.console import Console
 from spot_training.protocol import tell
 from typer.core import TyperCommand
 
-from agent.config import RunConfig, parse_seconds
+from agent.config import RunConfig, RunFileError, parse_seconds
 from agent.config.program import not_promised
 from infra.operate import commands as cloud_commands
 from infra.operate.reference import draw_fields
 from infra.operate.rehearse import command as rehearse_command
-from infra.operate.run_file import RunFile, load
+from infra.operate.run_file import BAD_RUN_FILE, RunFile, load, read
+from infra.operate.run_file import tell as tell_mistakes
 from infra.operate.status import command as status_command
 from infra.operate.suggest import Commands
 
@@ -36,18 +39,62 @@ class _HelpWithFields(TyperCommand):
         Console().print(draw_fields())
 
 
-@app.callback()
-def main() -> None:
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"spot {version()}")
+        raise typer.Exit
+
+
+def version() -> str:
+    """Of this checkout, or of the package that is installed."""
+    project = Path(__file__).parent.parent / "pyproject.toml"
+    if project.exists():
+        return str(tomllib.loads(project.read_text())["project"]["version"])
+    return metadata.version("spot-training")
+
+
+@app.callback(
+    epilog="Exit status: 0 done, 1 could not be done, 2 a mistake in the run file or on the command line; "
+    "those of `spot run` are in docs/commands.md."
+)
+def main(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say which.")
+    ] = False,
+) -> None:
     """Train on Spot VMs: a run file says what, the agent sees to it that a preemption loses nothing."""
 
 
 @app.command()
-def check(run_file: RunFile) -> None:
-    """Say whether a run file can be used, and name every mistake in it."""
-    run = load(run_file, to_train=True)
-    typer.echo(f"{run_file}: run {run.run_id} ({run.workload.kind}) can be used")
-    if note := not_promised(run):
-        typer.echo(f"Note: {note}")
+def check(
+    run_files: Annotated[list[Path], typer.Argument(metavar="RUN.yaml...", help="The run files.")],
+    as_json: Annotated[bool, typer.Option("--json", help="For other programs.")] = False,
+) -> None:
+    """Say whether run files can be used, and name every mistake in them."""
+    found, bad = [], False
+    for run_file in run_files:
+        about: dict[str, Any] = {"file": str(run_file), "mistakes": []}
+        found.append(about)
+        try:
+            run = read(run_file, to_train=True)
+        except RunFileError as error:
+            bad = True
+            if not as_json:
+                tell_mistakes(error)
+            about["mistakes"] = [
+                {"line": each.line, "key": each.path, "reason": each.reason, "fix": each.fix} for each in error.mistakes
+            ]
+        else:
+            note = not_promised(run)
+            if not as_json:
+                typer.echo(f"{run_file}: run {run.run_id} ({run.workload.kind}) can be used")
+                if note:
+                    typer.echo(f"Note: {note}")
+            about |= {"run_id": run.run_id, "kind": run.workload.kind} | ({"note": note} if note else {})
+    if as_json:
+        typer.echo(json.dumps(found))
+    if bad:
+        raise typer.Exit(BAD_RUN_FILE)
 
 
 @app.command()

@@ -100,7 +100,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if str(error.name).partition(".")[0] not in BINDINGS:
             raise
-        sys.exit(f"{error.name}, which writes the stacks, is not installed\n    fix: make venv")
+        sys.exit(f"{error.name}, which writes the stacks, is not installed\n    fix: make venv, in the checkout")
 
 
 if __name__ == "__main__":

@@ -12,14 +12,14 @@ import pytest
 
 from tests.promises.world import ROOT
 
-KINDS = ["notice", "sigkill", "power_cut", "outage", "notice_120s"]
+KINDS = ["notice", "sigkill", "power_cut", "outage", "long_notice"]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_the_demo_loses_nothing_whatever_is_taken_away(tmp_path: Path) -> None:
     demo = subprocess.run(
-        [sys.executable, "-m", "infra.local.demo", "--out", str(tmp_path / "demo")],
+        [sys.executable, "-m", "infra.local.demo", "--notice", "120", "--out", str(tmp_path / "demo")],
         cwd=ROOT,
         env=os.environ | {"COLUMNS": "100"},
         capture_output=True,
@@ -34,7 +34,7 @@ def test_the_demo_loses_nothing_whatever_is_taken_away(tmp_path: Path) -> None:
     assert summary["checkpoint_bytes"] >= 100_000_000
     rows = {row["kind"]: row for row in summary["interruptions"]}
     assert list(rows) == KINDS
-    for kind in ("notice", "outage", "notice_120s"):
+    for kind in ("notice", "outage", "long_notice"):
         assert rows[kind]["steps_lost"] == 0
         assert rows[kind]["durable_s"] is not None
     for kind in ("sigkill", "power_cut"):

@@ -117,8 +117,8 @@ class Daemon:
             log.info("complete", why="another VM finished it just now")
             self.cause = "complete"
             return 0
-        except (GaveUp, MaxCostReached, VmUnfit, PrepareError, ResultRefused, StoreError, RestoreError, NewerFormatError,
-                AttemptError, Superseded, ArenaError, OSError) as error:  # fmt: skip
+        except (GaveUp, MaxCostReached, VmUnfit, PrepareError, ResultRefused, StoreError, RestoreError,
+                NewerFormatError, AttemptError, Superseded, ArenaError, OSError) as error:  # fmt: skip
             return await self._give_up(error)
         finally:
             for task in self._background:

@@ -125,6 +125,20 @@ def _written(path: Path) -> Iterator[None]:
         ) from None
 
 
+def emptied(path: Path, *, mark: str) -> None:
+    """An empty folder for `mark`, which may empty what it has made before, and nothing else. Raises CannotRun."""
+    with _written(path):
+        there = [each.name for each in path.iterdir()] if path.exists() else []
+        if there and mark not in there:
+            raise CannotRun(
+                f"{path} holds {sorted(there)[0]}, and would be emptied\n"
+                "    fix: name another folder with --out, or move this one away"
+            )
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir(parents=True, exist_ok=True)
+        (path / mark).touch()
+
+
 def move_aside(path: Path) -> None:
     """To a name beside it, which says when; nothing is deleted."""
     stamp = datetime.now().astimezone().strftime("%Y%m%dT%H%M%S")

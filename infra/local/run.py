@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +28,8 @@ from infra.packing import CodeError, code_of, pack_code, store_code
 
 _LOOK_S = 0.2
 _MORE_S = 15.0  # than the window: an agent that is told to stop in its first second
+_LEAST_FREE = 64 << 10  # bytes
+_EVENTS = 200  # of the newest, in which the last save's size is
 NOT_SAVED = 5
 """Exit status: asked to stop, and what there was could not be saved."""
 
@@ -42,8 +46,8 @@ def run_once(
     again = f"spot run {run_file}" + (f" --out {out}" if out else "")
     with (
         heard() as asked,
-        OutFolder.opened(folder, run.run_id, fresh=fresh) as kept,
         _bucket_alone(run, fresh=fresh),
+        OutFolder.opened(folder, run.run_id, fresh=fresh) as kept,
         _cloud(run, run_file, kept, Screen(asked)) as fleet,
     ):
         screen = Screen(asked)
@@ -64,6 +68,7 @@ class AtHome:
     kept: OutFolder
     again: str
     strikes: Strikes
+    _full: bool = False
 
     def train(self) -> int:
         """Train to the end, or until somebody asks to stop. Returns the exit status."""
@@ -72,6 +77,7 @@ class AtHome:
             self.screen.say(f"run {self.run.run_id} is complete already, at step {step}: {self.where}")
             self.screen.say(f"to begin anew: {self.again} --fresh (moves all of it aside, and deletes nothing)")
             return 0
+        self._mind_the_disk()
         fleet, screen = self.fleet, self.screen
         fleet.echo = screen.event
         with fleet:
@@ -104,6 +110,20 @@ class AtHome:
             elif self.fleet.vm.wait_down(_LOOK_S):
                 return
             self.strikes.turn()
+            self._mind_the_disk()
+
+    def _mind_the_disk(self) -> None:
+        """Say so where it gets full: what can't be stored is tried again, without a word."""
+        free = shutil.disk_usage(self.kept.path).free
+        sizes = [int(event.values["bytes"]) for event in self.fleet.events[-_EVENTS:] if event.name == "committed"]
+        full = free < max([_LEAST_FREE, *sizes])
+        if full and not self._full:
+            self.screen.say(
+                f"{self.kept.path}: {free / 1e6:.1f} MB are free, less than a save needs\n"
+                "    fix: free space there; what could not be stored is tried again",
+                style="bold red",
+            )
+        self._full = full
 
     def _sum_up(self) -> None:
         """What was taken away, where something was."""

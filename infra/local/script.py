@@ -66,7 +66,9 @@ def read_script(path: Path) -> list[Happening]:
     """The events of a YAML file, in the order of their times. Raises ScriptError."""
     try:
         found = _SCRIPT.validate_python(yaml.safe_load(path.read_text()))
-    except (yaml.YAMLError, ValidationError) as error:
+    except OSError as error:
+        raise ScriptError(f"{path} can't be read: {(error.strerror or str(error)).lower()}") from error
+    except (yaml.YAMLError, ValidationError, UnicodeDecodeError) as error:
         raise ScriptError(f"{path}: {error}") from error
     return sorted(found, key=lambda event: event.at)
 

@@ -216,11 +216,10 @@ class Vm:
 
     def _read_journal(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
-        with (self.disk / "agent.log").open("ab") as copy:
+        with (self.disk / "agent.log").open("ab", buffering=0) as copy:
             for line in process.stdout:
                 with contextlib.suppress(OSError):  # a disk that is full takes no copy, and the journal goes on
                     copy.write(line)
-                    copy.flush()
                 try:
                     values = json.loads(line)
                 except ValueError:

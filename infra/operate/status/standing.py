@@ -12,13 +12,13 @@ from functools import partial
 from itertools import pairwise
 from typing import Any, Literal
 
-from agent.store import NotFound, Store
+from agent.store import NotFound, Store, StoreError
 from agent.store.formats import LEDGER_FORMAT, LINE_FORMAT, MANIFEST_FORMAT, refuse_newer
 from agent.store.names import EVENTS, LINE
 
 State = Literal["not begun", "starting", "training", "between VMs", "stopped", "gave up", "complete"]
 
-_CALL_S = 30.0
+_CALL_S = 15.0
 _AT_ONCE = 16
 _SAMPLES = 48  # of the line, for the curve of losses
 _POINTS = 200  # of losses
@@ -75,7 +75,15 @@ class Reader:
     _read: dict[str, bytes] = field(default_factory=dict)
 
     def standing(self) -> Standing:
-        """Raises StoreError and NewerFormatError."""
+        """Raises StoreError, also for what is no record of a run, and NewerFormatError."""
+        try:
+            return self._standing()
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StoreError(
+                f"{self.store.url} holds what is no record of a run ({error!r}): is it another program's?"
+            ) from error
+
+    def _standing(self) -> Standing:
         names = [stored.name for stored in self.store.list(LINE, timeout=_CALL_S)]  # newest first
         if not names:
             return Standing(self.run_id, self.store.url, "not begun")
