@@ -1,5 +1,5 @@
-"""The lock file's blocks: each package with its hashes, and what needs it. PyTorch is in no lock, and neither is what it
-alone needs: which build fits depends on the machine, and the CPU's needs none of 4 GB of CUDA.
+"""The lock file's blocks: each package with its hashes, and what needs it. PyTorch is in no lock, and neither is what
+it alone needs: which build fits depends on the machine, and the CPU's needs none of 4 GB of CUDA.
 
 `python -m infra.stacks.packages.lock LOCK EXTRA...` writes LOCK without what neither the project nor those extras need.
 """
@@ -7,8 +7,6 @@ alone needs: which build fits depends on the machine, and the CPU's needs none o
 from __future__ import annotations
 
 import re
-import sys
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
