@@ -15,8 +15,8 @@ _EMAIL = re.compile(r"[^\s@]+@[^\s@]+\.[^\s@]+")
 class Budget(Section):
     """An alert when a month's costs reach it. Google's budgets warn; they stop nothing."""
 
-    monthly_usd: int = Field(ge=1)
-    """What a month may cost. Unit: US dollars. Default: required."""
+    monthly: int = Field(ge=1)
+    """What a month may cost. Unit: whole units of the billing account's own currency. Default: required."""
 
     billing_account: str = Field(pattern=r"^[0-9A-F]{6}-[0-9A-F]{6}-[0-9A-F]{6}$")
     """The account that is billed, as in `gcloud billing accounts list`. Default: required."""
@@ -48,6 +48,10 @@ class Cloud(Section):
         default=None, pattern=r"^projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+$"
     )
     """A key of yours that the bucket is encrypted with. Default: null (Google's own)."""
+
+    grant_data: bool = True
+    """Whether a deployment lets the VMs read `data.source` in a bucket that is not the run's. False: its owner does,
+    with the command that `spot doctor` says. Default: true."""
 
     operators: Many[str] = ()
     """Who may log in to VMs and read buckets and logs, such as `user:ann@example.org`. Default: [] (project owners)."""

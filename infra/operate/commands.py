@@ -84,7 +84,12 @@ def deploy(
             operation.with_cdktf(chosen, "deploy", stacks, yes=yes)
         else:
             operation.apply(Terraform(program=chosen), stacks, api=api)
-        if to_start(sizes(operation.deployment)):
+        try:
+            stopped = bool(to_start(sizes(operation.deployment)))
+        except ProgramError as error:  # all is done by now: what can't be seen is no failure
+            typer.echo(f"\nwhether its groups have VMs can't be seen: {error}", err=True)
+            stopped = False
+        if stopped:
             typer.echo(f"\ndeployed. It was stopped, or over: spot start {run_file} gives its VMs back")
         else:
             typer.echo(f"\ndeployed. See it start: spot logs {run_file} --follow")

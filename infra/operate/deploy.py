@@ -5,30 +5,39 @@ What the operator is asked is a parameter (`ask`), so that `--yes`, a test and a
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from infra.operate import state_bucket
 from infra.operate.api import CloudApi
+from infra.operate.consequences import consequences
 from infra.operate.doctor.buckets import read_bucket
 from infra.operate.doctor.examination import ESSENTIAL, examine
-from infra.operate.doctor.finding import Finding
+from infra.operate.doctor.finding import Finding, note
+from infra.operate.pools import read_pool, undelete_pool
 from infra.operate.programs import ProgramError, hand_over
-from infra.operate.stacks import Stack, Terraform, read_stacks
+from infra.operate.stacks import Refused, Stack, Terraform, read_stacks
 from infra.packing import CodeError, code_of
-from infra.stacks.deployment import Deployment
+from infra.stacks.deployment import PROVIDER_ID, Deployment
 
 FOUNDATION = "foundation"
-PROJECT_WIDE = (FOUNDATION, "continuous-integration")
+TRUST = "continuous-integration"
+PROJECT_WIDE = (FOUNDATION, TRUST)
 """Stacks that are not one run's."""
 BUCKET = "google_storage_bucket.bucket"
+POOL, POOL_PROVIDER = "google_iam_workload_identity_pool.pool", "google_iam_workload_identity_pool_provider.provider"
 DELETE_BUCKET = "SPOT_DELETE_BUCKET"
 """For the app: the name of the bucket that its foundation may destroy."""
 
+GRANTS_SPREAD_S = 600.0
+"""How long a refusal of Google's may be one of a grant, or of an API, that was given minutes ago."""
+_AGAIN_S = 60.0
 _PROOF_S = 120.0
 _CDKTF_S = 3 * 3600.0
 
@@ -46,10 +55,14 @@ class Operation:
     out: Path
     say: Callable[[str], None]
     ask: Callable[[str], bool]
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
 
     def examine(self) -> list[Finding]:
-        """What would make a deployment fail half way."""
-        return examine(self.deployment, cloud_checks=ESSENTIAL)
+        """What would make a deployment fail half way. It goes by the application default credentials, and not by what
+        gcloud is logged in as: that is for other commands."""
+        found = examine(self.deployment, cloud_checks=ESSENTIAL)
+        return [_only_for_others(one) if one.what in ("gcloud", "login") else one for one in found]
 
     def need_state_bucket(self, api: CloudApi) -> None:
         """Raises Declined, ApiError."""
@@ -89,6 +102,8 @@ class Operation:
             terraform.init(stack)
             if stack.name == FOUNDATION:
                 self._adopt_bucket(terraform, stack, api)
+            if stack.name == TRUST:
+                self._adopt_pool(terraform, stack, api)
             self._do(terraform, stack, f"Apply {stack.name}?")
 
     def diff(self, terraform: Terraform, stacks: list[Stack]) -> bool:
@@ -98,6 +113,7 @@ class Operation:
             self.say(f"\n== {stack.name}")
             terraform.init(stack)
             changes.append(terraform.plan(stack))
+            self._say_what_it_does(terraform, stack)
             terraform.drop_plan(stack)
         return any(changes)
 
@@ -119,6 +135,9 @@ class Operation:
             if stack.name == FOUNDATION and not delete_bucket and BUCKET in terraform.addresses(stack):
                 self._insist(f"{bucket} stays, and Terraform forgets it (a later deployment finds it again). Go on?")
                 terraform.forget(stack, [BUCKET])
+            elif stack.name == FOUNDATION and delete_bucket and BUCKET in terraform.addresses(stack):
+                # The provider empties a bucket only where its state says that it may: what the stack says is too late.
+                self._do(terraform, stack, f"Let {bucket} be deleted with all that is in it?", target=BUCKET)
             self._do(terraform, stack, f"Destroy {stack.name}?", destroy=True)
 
     def with_cdktf(self, program: str, action: str, stacks: list[Stack], *, yes: bool) -> None:
@@ -135,13 +154,51 @@ class Operation:
             self._insist(f"gs://{name} is there already. Let the foundation look after it?")
             terraform.adopt(stack, BUCKET, name)
 
-    def _do(self, terraform: Terraform, stack: Stack, question: str, *, destroy: bool = False) -> None:
-        try:
-            if terraform.plan(stack, destroy=destroy):
-                self._insist(question)
+    def _adopt_pool(self, terraform: Terraform, stack: Stack, api: CloudApi) -> None:
+        """A pool that was taken away keeps its id for 30 days: it is given back, and used."""
+        known = terraform.addresses(stack)
+        path = self.deployment.identity_pool
+        for address, place in ((POOL, path), (POOL_PROVIDER, f"{path}/providers/{PROVIDER_ID}")):
+            there = read_pool(api, place)
+            if there is None or address in known:
+                continue
+            if there.get("state") == "DELETED":
+                self._insist(
+                    f"{place} was deleted in the last 30 days, and its name is taken for as long. Give it back?"
+                )
+                undelete_pool(api, place)
+            terraform.adopt(stack, address, place)
+
+    def _do(
+        self, terraform: Terraform, stack: Stack, question: str, *, destroy: bool = False, target: str | None = None
+    ) -> None:
+        """Plan, say what that does, ask once, apply; where Google refuses it, again while grants of a few minutes ago
+        spread."""
+        asked, end = False, self.clock() + GRANTS_SPREAD_S
+        while True:
+            try:
+                if not terraform.plan(stack, destroy=destroy, target=target):
+                    return
+                if not asked:
+                    self._say_what_it_does(terraform, stack)
+                    self._insist(question)
+                    asked = True
                 terraform.apply(stack)
-        finally:
-            terraform.drop_plan(stack)
+                return
+            except Refused as error:
+                if self.clock() >= end:
+                    raise
+                left = math.ceil((end - self.clock()) / 60)
+                self.say(
+                    f"\n{error}\nA grant takes 2 to 7 minutes and more to spread: again in a minute, for {left} min"
+                )
+                self.sleep(_AGAIN_S)
+            finally:
+                terraform.drop_plan(stack)
+
+    def _say_what_it_does(self, terraform: Terraform, stack: Stack) -> None:
+        for line in consequences(terraform.changes(stack)):
+            self.say(f"  ! {line}")
 
     def _insist(self, question: str) -> None:
         if not self.ask(question):
@@ -161,3 +218,10 @@ class Operation:
             raise ProgramError(f"{module} had no end after {_PROOF_S:g} s") from None
         if done.returncode:
             raise ProgramError(f"{module} refuses the stacks:\n{(done.stdout + done.stderr).strip()}")
+
+
+def _only_for_others(finding: Finding) -> Finding:
+    if finding.status != "problem":
+        return finding
+    told = f"{finding.told}; deploying does without, spot start, stop, ssh and logs do not"
+    return note(finding.what, told, finding.fix)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
 import subprocess
+import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 _INSTALL = {
     "gcloud": "install the Google Cloud CLI: https://cloud.google.com/sdk/docs/install",
@@ -17,6 +21,7 @@ _INSTALL = {
 }
 _INSTALL["tofu"] = _INSTALL["terraform"]
 _SHOWN_LINES = 12
+_ENDS_S = 60.0
 
 
 class ProgramError(Exception):
@@ -76,3 +81,32 @@ def hand_over(
         ).returncode
     except subprocess.TimeoutExpired:
         raise ProgramError(f"stopped after {timeout:g} s: {shlex.join(command)}") from None
+
+
+def hand_over_and_listen(command: Sequence[str], *, timeout: float, cwd: Path | None = None) -> tuple[int, str]:
+    """As `hand_over`; returns the status, and what the program wrote as errors, which the operator sees as well."""
+    require(command[0])
+    said: list[str] = []
+
+    def pass_on(errors: IO[str]) -> None:
+        for line in errors:
+            said.append(line)
+            sys.stderr.write(line)
+            sys.stderr.flush()
+
+    with subprocess.Popen(list(command), cwd=cwd, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        listener = threading.Thread(target=pass_on, args=(running.stderr,), daemon=True)
+        listener.start()
+        try:
+            status = running.wait(timeout)
+        except BaseException as error:
+            running.terminate()  # Terraform writes its state, and gives its lock back
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                running.wait(_ENDS_S)
+            running.kill()
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise ProgramError(f"stopped after {timeout:g} s: {shlex.join(command)}") from None
+            raise
+        listener.join(_ENDS_S)
+    return status, "".join(said)

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import Any
 
-from infra.operate.programs import ProgramError, capture, hand_over
+from infra.operate.programs import ProgramError, capture, hand_over, hand_over_and_listen
 
 _INIT_S = 600.0  # the first one fetches Google's provider, 100 MB
 _PLAN_S = 900.0
 _APPLY_S = 3600.0
 _PLAN = "spot.tfplan"
+
+
+_FORBIDDEN = re.compile(r"\bError (?:401|403)\b|PERMISSION_DENIED|SERVICE_DISABLED|accessNotConfigured|\bactAs\b")
+
+
+class Refused(ProgramError):
+    """Google forbade something. What was granted minutes ago may be what it waits for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,19 +51,29 @@ class Terraform:
         # The folder is the same for every run file, the state is not: what was remembered of another is dropped.
         capture([self.program, "init", "-input=false", "-no-color", "-reconfigure"], timeout=_INIT_S, cwd=stack.folder)
 
-    def plan(self, stack: Stack, *, destroy: bool = False) -> bool:
-        """Show what would change, and keep the plan; False: nothing would."""
+    def plan(self, stack: Stack, *, destroy: bool = False, target: str | None = None) -> bool:
+        """Show what would change, of `target` alone where it is given, and keep the plan; False: nothing would."""
         command = [self.program, "plan", "-input=false", "-detailed-exitcode", f"-out={_PLAN}"]
-        status = hand_over([*command, *(["-destroy"] if destroy else [])], timeout=_PLAN_S, cwd=stack.folder)
+        command += ["-destroy"] if destroy else []
+        command += [f"-target={target}"] if target else []
+        status = hand_over(command, timeout=_PLAN_S, cwd=stack.folder)
         if status not in (0, 2):
             raise ProgramError(f"{self.program} plan of stack {stack.name} ended with {status}; it says why above")
         return status == 2
 
+    def changes(self, stack: Stack) -> list[dict[str, Any]]:
+        """What the plan that is kept would do, as Terraform's `resource_changes`."""
+        shown = capture([self.program, "show", "-json", "-no-color", _PLAN], timeout=_PLAN_S, cwd=stack.folder).out
+        changes: list[dict[str, Any]] = json.loads(shown or "{}").get("resource_changes", [])
+        return changes
+
     def apply(self, stack: Stack) -> None:
-        """Do what was planned, and nothing else."""
-        status = hand_over([self.program, "apply", "-input=false", _PLAN], timeout=_APPLY_S, cwd=stack.folder)
+        """Do what was planned, and nothing else. Raises Refused where Google forbade something."""
+        status, said = hand_over_and_listen(
+            [self.program, "apply", "-input=false", _PLAN], timeout=_APPLY_S, cwd=stack.folder
+        )
         if status:
-            raise ProgramError(
+            raise (Refused if _FORBIDDEN.search(said) else ProgramError)(
                 f"{self.program} apply of stack {stack.name} ended with {status}; it says why above\n"
                 "    fix: mend it, and deploy again: what is made already stays as it is"
             )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.proof import bindings, names, order, stack
+from infra.proof import applies, bindings, names, order, stack
 from infra.proof.mistake import Mistake
 from infra.proof.schema import Schema
 
@@ -52,6 +52,7 @@ def prove(app: App, *, cache: Path | None = None) -> Proof:
     found = [mistake for name, one in stacks.items() for mistake in stack.mistakes(name, one, schema)]
     found += names.mistakes(stacks)
     found += order.mistakes(stacks, app.before)
+    found += applies.mistakes(stacks)
     blocks = {
         name: sum(len(named) for part in _PARTS for named in one.get(part, {}).values()) for name, one in stacks.items()
     }

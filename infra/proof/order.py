@@ -55,6 +55,8 @@ NAMED: dict[str, tuple[str, ...]] = {
 }
 """How others name a resource of this type in a text; `=FIELD:` as the whole of such a field."""
 
+ACT_AS = "roles/iam.serviceAccountUser"
+
 APIS: dict[str, tuple[str, ...]] = {
     "google_billing_account_iam_member": ("cloudbilling",),
     "google_billing_budget": ("billingbudgets",),
@@ -94,6 +96,7 @@ class _App:
         }
         for node, body in self.blocks.items():
             yield from self._apis_on(node, enabled)
+            yield from self._acts_as(node)
             for path, text in texts(node[1], body):
                 said = f"{path.rpartition('.')[2]}:{text}"
                 for pattern, other in names:
@@ -118,6 +121,17 @@ class _App:
                 reason = f"does not wait for {api}.googleapis.com to be on"
                 yield self._late(node, enabled[api], address, reason)
 
+    def _acts_as(self, node: Node) -> Iterator[Mistake]:
+        """Who makes VMs of an identity must be let act as it first, also where that is said in the same breath."""
+        if not _type(node[1]).startswith(("google_compute_instance_", "google_compute_region_instance_")):
+            return
+        for other, body in self.blocks.items():
+            lets = _type(other[1]) == "google_service_account_iam_member" and body["role"] == ACT_AS
+            if lets and self._direct[other] & self.needs[node] and not self._comes_after(node, other):
+                yield self._late(
+                    node, other, node[1], f"needs the right to act as its VMs, and does not wait for {other[1]}"
+                )
+
     @cached_property
     def blocks(self) -> dict[Node, Json]:
         return {
@@ -131,6 +145,10 @@ class _App:
     @cached_property
     def needs(self) -> dict[Node, set[Node]]:
         """All that Terraform makes before a resource, in the same stack."""
+        return {node: _closure(node, self._direct) for node in self._direct}
+
+    @cached_property
+    def _direct(self) -> dict[Node, set[Node]]:
         direct: dict[Node, set[Node]] = {}
         for (stack, address), body in self.blocks.items():
             written = [text for _, text in texts(address, body)]
@@ -138,7 +156,7 @@ class _App:
             steps = [reference.steps for text in written for reference in scan(text).references]
             named = {".".join(one[: 3 if one[0] == "data" else 2]) for one in steps}
             direct[stack, address] = {(stack, name) for name in named if (stack, name) in self.blocks}
-        return {node: _closure(node, direct) for node in direct}
+        return direct
 
     @cached_property
     def _stacks_before(self) -> dict[str, set[str]]:

@@ -79,12 +79,13 @@ class Policy:
                     )
         return cls(grants=tuple(grants), roles=roles)
 
-    def allows(self, member: str, permission: str, resource: Resource) -> bool:
-        """Whether some grant lets `member` do `permission` to `resource`."""
+    def allows(self, member: str, permission: str, resource: Resource, *, surely: bool = False) -> bool:
+        """Whether some grant lets `member` do `permission` to `resource`; what Google's roles allow is taken at most,
+        or, `surely`, at least."""
         return any(
             grant.member == member
             and grant.on in resource.within
-            and self._has(grant.role, permission)
+            and self._has(grant.role, permission, surely=surely)
             and (
                 grant.condition is None
                 or holds(
@@ -98,9 +99,9 @@ class Policy:
             for grant in self.grants
         )
 
-    def _has(self, role: str, permission: str) -> bool:
+    def _has(self, role: str, permission: str, *, surely: bool) -> bool:
         if role.startswith("roles/"):
-            return permits(role, permission)
+            return permits(role, permission, surely=surely)
         if role not in self.roles:
             raise NotDeployable(f"{role} is granted, and no stack makes it")
         return permission in self.roles[role]
@@ -113,7 +114,7 @@ def _grant(kind: str, written: Json, resources: Mapping[str, Mapping[str, Json]]
         (condition,) = condition
 
     def known(text: str) -> str:
-        return _REFERENCE.sub(lambda match: _value(*match.groups(), resources=resources, project=project), text)
+        return known_text(text, resources, project=project)
 
     on = known(written[attribute])
     return Grant(
@@ -122,6 +123,11 @@ def _grant(kind: str, written: Json, resources: Mapping[str, Mapping[str, Json]]
         member=known(written["member"]),
         condition=condition["expression"] if condition else None,
     )
+
+
+def known_text(text: str, resources: Mapping[str, Mapping[str, Json]], *, project: str) -> str:
+    """`text` with what Terraform will have in place of each reference that is known here."""
+    return _REFERENCE.sub(lambda match: _value(*match.groups(), resources=resources, project=project), text)
 
 
 def _value(kind: str, name: str, attribute: str, *, resources: Mapping[str, Mapping[str, Json]], project: str) -> str:

@@ -21,6 +21,12 @@ def objects_and_listings_below(bucket: str, prefix: str) -> str:
     return f'{objects_below(bucket, prefix)} || api.getAttribute("{LIST_PREFIX}", "").startsWith("{prefix}")'
 
 
+def firewalls_ending(end: str) -> str:
+    """Of firewall rules, those whose name ends so."""
+    _check(end)
+    return f'resource.type != "compute.googleapis.com/Firewall" || resource.name.endsWith("{end}")'
+
+
 def ssh_only() -> str:
     """A tunnel to port 22."""
     return "destination.port == 22"

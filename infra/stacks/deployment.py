@@ -22,12 +22,23 @@ RUN_METADATA = "spot-run"
 PACKAGES = "packages/"
 """Where the project's own code is in a bucket, named by its digest: VMs read it, the operator and CI add to it."""
 
+PROVIDER_ID = "github"
+"""Of the identity pool's provider."""
+
 EXPIRED = "expired/"
 """Where an operator moves what a bucket is to lose: the one prefix that is deleted from."""
 
 
 class NotDeployable(Exception):
     """The run file can be trained, and can't be deployed; the text says why and what to write."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A bucket, and a folder in it without a slash at either end, or "" for all of it."""
+
+    bucket: str
+    folder: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +82,12 @@ class Deployment:
                 raise NotDeployable(
                     f"{key} is {place}, a folder that no VM has\n    fix: {fix}, or a cloud.image that has the folder"
                 )
+        found = cls(run=run, cloud=run.cloud, bucket=bucket, prefix=prefix)
+        if run.cloud.github and found.grants_data and found.data and found.data.bucket != bucket:
+            raise NotDeployable(
+                f"data.source is in gs://{found.data.bucket}, and workflows of {run.cloud.github} may not say who "
+                "reads that\n    fix: write cloud.grant_data: false, and let its owner type what `spot doctor` says"
+            )
         if (takes := first_step_s(run)) > LONGEST_S:
             raise NotDeployable(
                 f"a VM may take {format_seconds(takes)} to its first step (supervision), and no group waits longer "
@@ -78,7 +95,21 @@ class Deployment:
                 f"start_timeout and a restore_timeout of {format_seconds(LONGEST_S - BOOT_S)} together; what takes "
                 "longer is for the bucket"
             )
-        return cls(run=run, cloud=run.cloud, bucket=bucket, prefix=prefix)
+        return found
+
+    @property
+    def data(self) -> Place | None:
+        """Where data.source is, if in a bucket."""
+        source = self.run.data.source if self.run.data else ""
+        if not source.startswith("gs://"):
+            return None
+        bucket, _, folder = source.removeprefix("gs://").partition("/")
+        return Place(bucket=bucket, folder=folder.strip("/"))
+
+    @property
+    def grants_data(self) -> bool:
+        """Whether the stacks let the VMs read data.source; what is in the run's own bucket they always do."""
+        return self.cloud.grant_data or (self.data is not None and self.data.bucket == self.bucket)
 
     def with_code(self, packed: str) -> Deployment:
         """The deployment whose VMs fetch their program from `packed`, the name of what it was packed to."""
@@ -144,6 +175,14 @@ class Deployment:
 
     def role_id(self, name: str) -> str:
         return f"{self.foundation.replace('-', '_')}.{name}"
+
+    @property
+    def identity_pool(self) -> str:
+        """Path of the pool that cloud.github's workflows come through. A deleted one keeps its name for 30 days, so it
+        is one of the repository's, not one for all."""
+        slug = re.sub(r"[/_.]", "-", (self.cloud.github or "").lower())
+        pool = shorten(f"gh-{slug}", 32).rstrip("-")
+        return f"projects/{self.project}/locations/global/workloadIdentityPools/{pool}"
 
     @property
     def vm_tag(self) -> str:

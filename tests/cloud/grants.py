@@ -17,7 +17,7 @@ PROJECT = "some-project"
 ALPHA = """
 run_id: alpha
 model: {name: Qwen/Qwen3-0.6B}
-data: {source: gs://books/plain/text}
+data: {source: gs://some-runs/books/text}
 training: {max_steps: 100}
 checkpoint: {bucket: gs://some-runs/team}
 machine: {type: a2-highgpu-1g, vms: 2}

@@ -45,6 +45,18 @@ def test_what_a_vm_can_reach_is_deployed(source: str, tmp_path: Path) -> None:
     assert deployment_of(tmp_path, model="aa/bb", source=source).run.run_id == "tiny"
 
 
+def test_a_workflow_shares_nobody_elses_data(tmp_path: Path) -> None:
+    """It may not set that bucket's policy: its deployment would fail half way."""
+    trusted = ", github: some/repo"
+    with pytest.raises(
+        NotDeployable, match=r"gs://my-books.* may not say who reads that\n    fix: write cloud.grant_data"
+    ):
+        deployment_of(tmp_path, model="aa/bb", source="gs://my-books/text", more=trusted)
+    assert deployment_of(tmp_path, model="aa/bb", source="gs://my-runs/text", more=trusted).grants_data
+    agreed = deployment_of(tmp_path, model="aa/bb", source="gs://my-books/text", more=f"{trusted}, grant_data: false")
+    assert not agreed.grants_data
+
+
 def test_an_image_of_ones_own_may_hold_the_data(tmp_path: Path) -> None:
     image = ", image: projects/my-project/global/images/family/mine"
     assert deployment_of(tmp_path, model="aa/bb", source="/data/books", more=image).cloud.image

@@ -33,8 +33,8 @@ packages/            read                                read       create read 
 expired/             -                                   -          read list
 the whole bucket     -                                   -          read list
 Terraform's state    -                                   -          -
-data                 read list                           -          -
-beside the data      -                                   -          -
+data                 read list                           -          read list
+beside the data      -                                   -          read list
 """
 """What each may do to objects. Columns are two spaces or more apart; what is not written is denied."""
 

@@ -28,7 +28,7 @@ machine: {type: a2-highgpu-1g, notice: 120 s, vms: 2}
 cloud:
   project: some-project
   alert_emails: [ann@example.org, bob@example.org]
-  budget: {monthly_usd: 700, billing_account: 012345-6789AB-CDEF01}
+  budget: {monthly: 700, billing_account: 012345-6789AB-CDEF01}
 """
 
 
@@ -234,7 +234,7 @@ def test_each_alert_says_what_it_means_what_to_do_and_the_command(stack: dict[st
 
 def test_the_budget_is_of_this_run_and_warns_before_it_is_spent(stack: dict[str, Any]) -> None:
     (budget,) = stack["resource"]["google_billing_budget"].values()
-    assert budget["amount"] == {"specified_amount": {"currency_code": "USD", "units": "700"}}
+    assert budget["amount"] == {"specified_amount": {"units": "700"}}, "any currency but the account's is refused"
     assert budget["budget_filter"]["labels"] == {"spot-run": "watched"}
     assert budget["budget_filter"]["projects"] == ["projects/${data.google_project.project.number}"]
     rules = [(rule["threshold_percent"], rule["spend_basis"]) for rule in budget["threshold_rules"]]

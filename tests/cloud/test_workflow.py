@@ -50,5 +50,11 @@ def test_only_deploying_gets_a_token_on_main_by_hand_and_without_a_key(workflow:
     assert "secrets." not in WORKFLOW.read_text()
 
 
+def test_who_deploys_has_the_login_and_then_the_programs_that_use_it(workflow: dict[Any, Any]) -> None:
+    used = [step.get("uses", step.get("run", "")).partition("@")[0] for step in workflow["jobs"]["deploy"]["steps"]]
+    order = ["google-github-actions/auth", "google-github-actions/setup-gcloud"]
+    assert [one for one in used if one in order or one.startswith("make deploy")] == [*order, used[-1]]
+
+
 def test_no_text_from_outside_becomes_part_of_a_script(workflow: dict[Any, Any]) -> None:
     assert [step["run"] for step in _steps(workflow) if "${{" in step.get("run", "")] == []

@@ -6,6 +6,7 @@ from http import HTTPStatus
 from urllib.parse import parse_qs, urlsplit
 
 from infra.local.json_server import Json, JsonServer, Refused
+from infra.operate.doctor.project import FIRST_APIS, LATER_APIS
 
 PROJECT = "some-project"
 REGION = "us-central1"
@@ -31,6 +32,10 @@ class Cloud(JsonServer):
         path = parts.path.lstrip("/")
         if method == "POST":
             self.posted.append((path, parse_qs(parts.query), body))
+            thing, _, verb = path.partition(":")
+            if verb == "undelete":
+                self.answers[thing]["state"] = "ACTIVE"
+                return {}
             self.answers[f"{path}/{body['name']}"] = body
             return body
         if path in self._refused:
@@ -49,8 +54,7 @@ class Cloud(JsonServer):
 def healthy() -> dict[str, Json]:
     """A project in which the run of test_doctor.py can start."""
     zones = [f"{REGION}-{letter}" for letter in "abc"]
-    apis = ["cloudresourcemanager", "serviceusage", "compute", "storage", "iam", "iap", "logging", "monitoring"]
-    apis += ["secretmanager", "oslogin"]
+    apis = [*FIRST_APIS, *LATER_APIS]
     machine = {"kind": "compute#machineType", "name": "a2-highgpu-1g", "guestCpus": 12, "memoryMb": 87040}
     return {
         f"cloudresourcemanager.googleapis.com/v3/projects/{PROJECT}": {

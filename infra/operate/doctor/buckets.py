@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from infra.operate.api import ApiError, CloudApi
 from infra.operate.doctor.finding import Finding, Patient, note, ok, problem
+from infra.stacks.conditions import objects_and_listings_below
+from infra.stacks.deployment import Deployment, Place
 
 STORAGE = "https://storage.googleapis.com/storage/v1"
 
@@ -71,3 +74,52 @@ def _unreadable(what: str, url: str, error: ApiError) -> Finding:
         told = f"{url} is there, and not yours to read: somebody else's, or you lack storage.buckets.get"
         return problem(what, told, "write another name, or ask for roles/storage.admin in the project")
     return problem(what, f"{url}: {error}", "try again")
+
+
+def check_data(patient: Patient) -> list[Finding]:
+    """data.source in a bucket of somebody's: whether the VMs may come to read it."""
+    deployment, place = patient.deployment, patient.deployment.data
+    if place is None or place.bucket == deployment.bucket:
+        return []
+    what, url = "data", f"gs://{place.bucket}"
+    try:
+        bucket = read_bucket(patient.api, place.bucket)
+    except ApiError as error:
+        bucket = {}
+        if error.status != 403 or deployment.cloud.grant_data:
+            return [_unreadable(what, url, error)]
+    if bucket is None:
+        return [problem(what, f"{url} is not there", "write another data.source")]
+    access = bucket.get("iamConfiguration", {}).get("uniformBucketLevelAccess", {})
+    if place.folder and bucket and not access.get("enabled"):
+        told = f"{url} has no uniform access, and only with it can a folder of it be shared"
+        return [problem(what, told, f"gcloud storage buckets update {url} --uniform-bucket-level-access")]
+    grants = [_granting(run, place) for run in _runs(deployment)]
+    if not deployment.cloud.grant_data:
+        return [
+            note(what, f"{url}: its owner lets the VMs read it (cloud.grant_data), once they exist", "; ".join(grants))
+        ]
+    needed = "storage.buckets.setIamPolicy"
+    may = patient.api.get(f"{STORAGE}/b/{place.bucket}/iam/testPermissions", {"permissions": needed})
+    if needed not in may.get("permissions", []):
+        told = f"{url} is not yours to share: you lack {needed}"
+        return [
+            problem(what, told, f"write cloud.grant_data: false; deploy; and let its owner type: {'; '.join(grants)}")
+        ]
+    return [ok(what, f"{url} is there, and yours to let the VMs read")]
+
+
+def _runs(deployment: Deployment) -> list[Deployment]:
+    return [Deployment.of(run) for run in deployment.run.experiments()] or [deployment]
+
+
+def _granting(deployment: Deployment, place: Place) -> str:
+    """The command that lets a run's VMs read the place."""
+    command = [
+        "gcloud", "storage", "buckets", "add-iam-policy-binding", f"gs://{place.bucket}",
+        f"--member=serviceAccount:{deployment.vm_email}", "--role=roles/storage.objectViewer",
+    ]  # fmt: skip
+    if place.folder:
+        expression = objects_and_listings_below(place.bucket, f"{place.folder}/")
+        command.append(f"--condition=^:^title=reads-data:expression={expression}")
+    return shlex.join(command)

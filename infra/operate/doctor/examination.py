@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from time import monotonic
 
 from infra.operate.api import ApiError, CloudApi, NotLoggedIn
-from infra.operate.doctor.buckets import check_bucket, check_state_bucket
+from infra.operate.doctor.buckets import check_bucket, check_data, check_state_bucket
 from infra.operate.doctor.finding import CloudCheck, Finding, Patient, ok, problem
 from infra.operate.doctor.machine import check_machine
 from infra.operate.doctor.project import check_apis, check_billing, check_project
@@ -25,9 +25,17 @@ CLOUD_CHECKS: tuple[CloudCheck, ...] = (
     check_quota,
     check_bucket,
     check_state_bucket,
+    check_data,
     check_secret,
 )
-ESSENTIAL: tuple[CloudCheck, ...] = (check_project, check_billing, check_apis, check_bucket, check_state_bucket)
+ESSENTIAL: tuple[CloudCheck, ...] = (
+    check_project,
+    check_billing,
+    check_apis,
+    check_bucket,
+    check_state_bucket,
+    check_data,
+)
 """Without these a deployment would fail half way."""
 
 _LIMIT_S = 60.0

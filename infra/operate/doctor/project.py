@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from infra.operate.api import ApiError
 from infra.operate.doctor.finding import Finding, Patient, note, ok, problem
+from infra.stacks.foundation.apis import SERVICES
 
 CONSOLE = "https://console.cloud.google.com"
 FIRST_APIS = ("cloudresourcemanager", "serviceusage", "compute", "storage", "iam")
 """Without these the stacks can't even be planned."""
-LATER_APIS = ("iap", "logging", "monitoring", "secretmanager", "oslogin")
+LATER_APIS = tuple(name for api in SERVICES if (name := api.partition(".")[0]) not in FIRST_APIS)
 """The foundation enables these by itself."""
 
 
@@ -50,7 +51,7 @@ def check_billing(patient: Patient) -> list[Finding]:
 
 def check_apis(patient: Patient) -> list[Finding]:
     project = patient.deployment.project
-    wanted = [*FIRST_APIS, *LATER_APIS, *(["billingbudgets"] if patient.deployment.cloud.budget else [])]
+    wanted = [*FIRST_APIS, *LATER_APIS]
     names = [f"projects/{project}/services/{name}.googleapis.com" for name in wanted]
     try:
         told = patient.api.get(

@@ -15,21 +15,21 @@ from cdktn_provider_google.service_account import ServiceAccount
 from cdktn_provider_google.service_account_iam_member import ServiceAccountIamMember
 from constructs import Construct
 
-from infra.stacks.deployment import shorten
+from infra.stacks.deployment import PROVIDER_ID
 
 ISSUER = "https://token.actions.githubusercontent.com"
 BRANCH = "refs/heads/main"
 """Only workflows on this branch deploy: a pull request's could hold anybody's code."""
 
 
-def trust_repository(scope: Construct, *, repository: str, identity: ServiceAccount) -> IamWorkloadIdentityPoolProvider:
+def trust_repository(
+    scope: Construct, *, repository: str, pool_id: str, identity: ServiceAccount
+) -> IamWorkloadIdentityPoolProvider:
     """Let workflows of `repository` (OWNER/NAME), on its main branch, act as `identity`."""
-    slug = repository.lower().replace("/", "-").replace("_", "-").replace(".", "-")
     pool = IamWorkloadIdentityPool(
         scope,
         "pool",
-        # A deleted pool keeps its name for 30 days, so it is one of this repository, not one for all.
-        workload_identity_pool_id=shorten(f"gh-{slug}", 32).rstrip("-"),
+        workload_identity_pool_id=pool_id,
         display_name="GitHub Actions",
         description=f"Workflows of {repository}",
     )
@@ -37,7 +37,7 @@ def trust_repository(scope: Construct, *, repository: str, identity: ServiceAcco
         scope,
         "provider",
         workload_identity_pool_id=pool.workload_identity_pool_id,
-        workload_identity_pool_provider_id="github",
+        workload_identity_pool_provider_id=PROVIDER_ID,
         display_name="GitHub",
         attribute_mapping={
             "google.subject": "assertion.sub",

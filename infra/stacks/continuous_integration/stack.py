@@ -10,6 +10,7 @@ from cdktn_provider_google.service_account import ServiceAccount
 from cdktn_provider_google.storage_bucket_iam_member import StorageBucketIamMember
 from constructs import Construct
 
+from infra.stacks.conditions import firewalls_ending
 from infra.stacks.continuous_integration.federation import trust_repository
 from infra.stacks.continuous_integration.roles import (
     ACCOUNT_ID,
@@ -22,6 +23,7 @@ from infra.stacks.continuous_integration.roles import (
     grant_condition,
 )
 from infra.stacks.deployment import Deployment
+from infra.stacks.fleet.roles import RANKS
 from infra.stacks.stack import GoogleStack
 
 
@@ -46,7 +48,9 @@ class ContinuousIntegrationStack(GoogleStack):
                 role="roles/billing.costsManager",
                 member=identity.member,
             )
-        provider = trust_repository(self, repository=repository, identity=identity)
+        provider = trust_repository(
+            self, repository=repository, pool_id=deployment.identity_pool.rpartition("/")[2], identity=identity
+        )
         TerraformOutput(
             self,
             "workload_identity_provider",
@@ -70,6 +74,14 @@ class ContinuousIntegrationStack(GoogleStack):
                 if grant.role == GRANTING
                 else None,
             )
+        ProjectIamMember(
+            self,
+            "may-open-ranks",
+            project=deployment.project,
+            role=deployment.role("open_ranks"),
+            member=identity.member,
+            condition=ProjectIamMemberCondition(title="rules-of-ranks", expression=firewalls_ending(RANKS)),
+        )
         for bucket, grants in ((deployment.bucket, IN_RUN_BUCKET), (deployment.state_bucket, IN_STATE_BUCKET)):
             for grant in grants:
                 StorageBucketIamMember(

@@ -22,7 +22,7 @@ from agent.store.names import ROLLING
 from infra.stacks.conditions import objects_and_listings_below, objects_below
 from infra.stacks.continuous_integration.roles import ACCOUNT_ID as CI_ACCOUNT_ID
 from infra.stacks.deployment import PACKAGES, Deployment
-from infra.stacks.fleet.roles import IN_PROJECT
+from infra.stacks.fleet.roles import IN_PROJECT, RANKS
 
 CREATE, READ = "roles/storage.objectCreator", "roles/storage.objectViewer"
 
@@ -30,7 +30,8 @@ CREATE, READ = "roles/storage.objectCreator", "roles/storage.objectViewer"
 class RunIdentity(Construct):
     """The service account of one run, with its grants.
 
-    `grants`: what a group of VMs must wait for, or its first VM finds itself forbidden to do anything.
+    `grants`: what a group of VMs must wait for, or its first VM finds itself forbidden to do anything. `acts`: those of
+    them that let somebody make VMs of this identity.
     """
 
     def __init__(self, scope: Construct, name: str, *, deployment: Deployment) -> None:
@@ -45,6 +46,7 @@ class RunIdentity(Construct):
         )
         self.email = self.account.email
         self.grants: list[ITerraformDependable] = []
+        self.acts: list[ITerraformDependable] = []
         self._grant_run()
         self._grant_data()
         self._grant_project()
@@ -67,13 +69,11 @@ class RunIdentity(Construct):
 
     def _grant_data(self) -> None:
         """Read data.source where that is in a bucket, which must have uniform access if a folder of it is named."""
-        data = self._deployment.run.data
-        if data is None or not data.source.startswith("gs://"):
+        place = self._deployment.data
+        if place is None or not self._deployment.grants_data:
             return
-        bucket, _, folder = data.source.removeprefix("gs://").partition("/")
-        self._in_bucket(
-            "reads-data", READ, bucket, objects_and_listings_below(bucket, f"{folder}/") if folder else None
-        )
+        expression = objects_and_listings_below(place.bucket, f"{place.folder}/") if place.folder else None
+        self._in_bucket("reads-data", READ, place.bucket, expression)
 
     def _grant_project(self) -> None:
         for role in IN_PROJECT:
@@ -102,6 +102,7 @@ class RunIdentity(Construct):
             self, name, service_account_id=self.account.name, role="roles/iam.serviceAccountUser", member=member
         )
         self.grants.append(grant)
+        self.acts.append(grant)
 
     def _let_ranks_talk(self) -> None:
         """NCCL and torch's stores choose their ports, so all are open, from the run's own VMs only."""
@@ -109,7 +110,7 @@ class RunIdentity(Construct):
         ComputeFirewall(
             self,
             "ranks",
-            name=f"{self._deployment.vm_account_id}-ranks",
+            name=f"{self._deployment.vm_account_id}{RANKS}",
             description=f"Ranks of run {self._deployment.run.run_id} among themselves",
             network=f"projects/{self._deployment.project}/global/networks/{self._deployment.network}",
             direction="INGRESS",

@@ -24,6 +24,11 @@ class RunFleet(Construct):
         after = list(identity.grants)
         for group in reversed(groups):  # the last first: a group's VMs start the one that follows
             template = define_template(
-                self, group=group, deployment=deployment, bundle=bundle, service_account=identity.email
+                self,
+                group=group,
+                deployment=deployment,
+                bundle=bundle,
+                service_account=identity.email,
+                after=identity.acts,
             )
             after.append(define_group(self, group=group, template=template, health=health, after=[*after]))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from cdktn import TerraformResourceLifecycle
+from collections.abc import Sequence
+
+from cdktn import ITerraformDependable, TerraformResourceLifecycle
 from cdktn_provider_google.compute_instance_template import (
     ComputeInstanceTemplate,
     ComputeInstanceTemplateDisk,
@@ -28,11 +30,18 @@ _LONGEST_PREFIX = 37
 
 
 def define_template(
-    scope: Construct, *, group: Group, deployment: Deployment, bundle: str, service_account: str
+    scope: Construct,
+    *,
+    group: Group,
+    deployment: Deployment,
+    bundle: str,
+    service_account: str,
+    after: Sequence[ITerraformDependable],
 ) -> ComputeInstanceTemplate:
     """Templates can't be changed: the provider makes a new one under a new name, and then deletes the old one.
 
-    `bundle`: gs:// path of the packages that a VM installs; `service_account`: email of who it is.
+    `bundle`: gs:// path of the packages that a VM installs; `service_account`: email of who it is; `after`: the
+    right to act as it, which who deploys may have given himself just now.
     """
     machine, cloud = group.machine, deployment.cloud
     stage = {} if group.stage is None else {"spot-stage": group.stage.name}
@@ -41,6 +50,7 @@ def define_template(
         f"template-{group.name}",
         name_prefix=f"{shorten(group.name, _LONGEST_PREFIX - 1)}-",
         lifecycle=TerraformResourceLifecycle(create_before_destroy=True),
+        depends_on=after,
         description=f"VMs of {group.name}",
         labels=deployment.labels | stage,
         tags=[deployment.vm_tag],

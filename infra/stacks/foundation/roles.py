@@ -50,6 +50,7 @@ OPERATE = Role(
         "compute.instances.list",
         "compute.instances.simulateMaintenanceEvent",
         "compute.projects.get",
+        "compute.regionOperations.get",
         "compute.zoneOperations.get",
         "compute.zones.list",
         "monitoring.alertPolicies.get",
@@ -61,7 +62,19 @@ OPERATE = Role(
         "monitoring.timeSeries.list",
     ),
 )
-ROLES = (RETIRE, RESIZE, OPERATE)
+OPEN_RANKS = Role(
+    name="open_ranks",
+    title="Spot training: open the network among a run's ranks",
+    why="the firewall rule of a run with several VMs, for who deploys it; granted for rules of that name only",
+    permissions=(
+        "compute.firewalls.create",
+        "compute.firewalls.delete",
+        "compute.firewalls.get",
+        "compute.firewalls.update",
+        "compute.networks.updatePolicy",
+    ),
+)
+ROLES = (RETIRE, RESIZE, OPERATE, OPEN_RANKS)
 
 
 def make_roles(

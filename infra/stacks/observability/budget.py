@@ -48,7 +48,8 @@ def define_budget(
             credit_types_treatment="INCLUDE_ALL_CREDITS",
         ),
         amount=BillingBudgetAmount(
-            specified_amount=BillingBudgetAmountSpecifiedAmount(currency_code="USD", units=str(budget.monthly_usd))
+            # Without a currency it is the account's own; any other is refused.
+            specified_amount=BillingBudgetAmountSpecifiedAmount(units=str(budget.monthly))
         ),
         threshold_rules=[
             *(BillingBudgetThresholdRules(threshold_percent=share, spend_basis="CURRENT_SPEND") for share in _SHARES),
