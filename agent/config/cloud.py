@@ -38,8 +38,9 @@ class Cloud(Section):
     """Whether VMs get an address that the internet can reach; without one they go out through NAT. Default: false."""
 
     image: str | None = Field(default=None, min_length=1)
-    """The boot disk's image or image family, such as `projects/PROJECT/global/images/family/FAMILY`; it must know
-    gVNIC, and bring the GPU's driver. Default: null (Google's Deep Learning VM for GPUs, Ubuntu 24.04 without)."""
+    """The boot disk's image, or an image family, such as `projects/PROJECT/global/images/family/FAMILY`, of which a
+    deployment takes the newest; it must know gVNIC, and bring the GPU's driver. Default: null (Google's Deep Learning
+    VM for GPUs, Ubuntu 24.04 without)."""
 
     boot_disk_gb: int = Field(default=100, ge=20, le=65536)
     """Size of the boot disk. Unit: GB. Default: 100."""

@@ -82,8 +82,9 @@ class Machine(Section):
     def refusals(self) -> Iterator[Refusal]:
         yield from self._refused_spread()
         for place, zone in enumerate(self.zones):
-            if not re.fullmatch(rf"{self.region}-[a-z]", zone):
-                letter = zone.rpartition("-")[2] if re.fullmatch(r".+-[a-z]", zone) else "a"
+            # us-central1-a, or us-central1-ai1a: a zone of accelerators, farther away
+            if not re.fullmatch(rf"{self.region}-(ai[0-9]+)?[a-z]", zone):
+                letter = zone.rpartition("-")[2] if re.fullmatch(r".+-(ai[0-9]+)?[a-z]", zone) else "a"
                 yield Refusal(
                     ("zones", place),
                     f"{zone!r} is not a zone of region {self.region}",

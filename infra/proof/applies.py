@@ -31,6 +31,7 @@ _GROUP = (
 )
 
 NEEDED: Mapping[str, tuple[str, ...]] = {
+    "data.google_compute_image": ("compute.images.getFromFamily",),
     "data.google_project": ("resourcemanager.projects.get",),
     "google_billing_budget": (*_of("billing.budgets"), "serviceusage.services.use"),
     "google_compute_firewall": (

@@ -135,6 +135,7 @@ SURELY: dict[str, frozenset[str]] = {
         {
             "compute.disks.create",
             "compute.globalOperations.get",
+            "compute.images.getFromFamily",
             "compute.instanceGroupManagers.create",
             "compute.instanceGroupManagers.delete",
             "compute.instanceGroupManagers.get",

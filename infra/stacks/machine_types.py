@@ -1,10 +1,14 @@
 """What Compute Engine's machine types come with, and what can be added to them.
 
-Source: Google's pages on GPU machine types and on local SSDs. A type that is not listed is taken as asked for: what
-a new family can have is known to Compute Engine, which refuses at the latest when the group makes its first VM.
+Source: Google's pages on machine families, GPU machine types and local SSDs (docs.cloud.google.com/compute/docs:
+general-purpose-machines, accelerator-optimized-machines, disks/local-ssd). A family that is not listed is refused: it
+might have accelerators, another architecture or other disks, and a VM of it would be paid for and not train. `spot
+doctor` asks Compute Engine itself, and says where this table differs.
 """
 
 import re
+
+AS_OF = "November 2026"
 
 BUILT_IN_GPUS: dict[str, tuple[str, int]] = {
     **{f"a2-highgpu-{n}g": ("nvidia-tesla-a100", n) for n in (1, 2, 4, 8)},
@@ -14,6 +18,7 @@ BUILT_IN_GPUS: dict[str, tuple[str, int]] = {
     "a3-megagpu-8g": ("nvidia-h100-mega-80gb", 8),
     "a3-ultragpu-8g": ("nvidia-h200-141gb", 8),
     "a4-highgpu-8g": ("nvidia-b200", 8),
+    **{f"g4-standard-{48 * n}": ("nvidia-rtx-pro-6000", n) for n in (1, 2, 4, 8)},
     **{f"g2-standard-{cpus}": ("nvidia-l4", 1) for cpus in (4, 8, 12, 16, 32)},
     "g2-standard-24": ("nvidia-l4", 2),
     "g2-standard-48": ("nvidia-l4", 4),
@@ -29,7 +34,42 @@ N1_GPUS: dict[str, tuple[int, ...]] = {
 }
 """GPUs that are attached to N1 machines, and how many of them a VM can have."""
 
-FAMILIES_WITH_GPUS = ("a2-", "a3-", "a4-", "g2-")
+FAMILIES_WITH_GPUS = ("a2-", "a3-", "a4-", "a4x-", "g2-", "g4-")
+"""Of these no type is known but those above."""
+
+TPU_FAMILIES = ("ct3", "ct3p", "ct4p", "ct5l", "ct5lp", "ct5p", "ct6e", "tpu7x")
+
+ARM_FAMILIES = ("a4x", "c4a", "n4a", "t2a")
+
+FAMILIES = frozenset(
+    {
+        "a2", "a3", "a4", "a4x", "c2", "c2d", "c3", "c3d", "c4", "c4a", "c4d", "e2", "f1", "g1", "g2", "g4", "h3",
+        "h4d", "m1", "m2", "m3", "m4", "n1", "n2", "n2d", "n4", "n4a", "n4d", "t2a", "t2d", "x4", "z3",
+    }
+)  # fmt: skip
+"""All that VMs of ours can be made of."""
+
+
+def family_of(machine_type: str) -> str:
+    return machine_type.partition("-")[0]
+
+
+def is_arm(machine_type: str) -> bool:
+    return family_of(machine_type) in ARM_FAMILIES
+
+
+def unknown(machine_type: str) -> tuple[str, str] | None:
+    """Why nothing can be said of a machine type, and what to do; None where its family is known."""
+    family = family_of(machine_type)
+    if family in TPU_FAMILIES:
+        return f"{machine_type} has TPUs, which nothing here trains on", "write a type with GPUs, such as g2-standard-8"
+    if family not in FAMILIES:
+        return (
+            f"{machine_type} is of no family that was known in {AS_OF}",
+            "look for a misspelling; a new family goes into infra/stacks/machine_types.py",
+        )
+    return None
+
 
 BUILT_IN_LOCAL_SSDS: dict[str, int] = {
     **{f"a2-ultragpu-{n}g": n for n in (1, 2, 4, 8)},

@@ -23,8 +23,10 @@ from infra.stacks.machine_types import (
     FAMILIES_WITH_GPUS,
     N1_GPUS,
     can_add_local_ssds,
+    is_arm,
     local_ssds_to_add,
     types_with,
+    unknown,
 )
 
 
@@ -98,6 +100,14 @@ def _refused_alternatives(machine: Machine) -> Iterator[Refusal]:
         theirs = gpus_of(machine, other)
         if other == machine.type or other in machine.alternatives[:place]:
             yield Refusal(("alternatives", place), f"{other} is listed already", "leave it out")
+        elif said := unknown(other):
+            yield Refusal(("alternatives", place), *said)
+        elif is_arm(other) != is_arm(machine.type):
+            yield Refusal(
+                ("alternatives", place),
+                f"{other} and {machine.type} have not the same architecture: no image boots on both",
+                "leave it out",
+            )
         elif other.startswith(FAMILIES_WITH_GPUS) and other not in BUILT_IN_GPUS:
             close = difflib.get_close_matches(other, BUILT_IN_GPUS, n=1, cutoff=0)[0]
             yield Refusal(("alternatives", place), f"there is no machine type {other}", f"did you mean {close}?")
@@ -138,7 +148,9 @@ def _refused_local_ssd(machine: Machine) -> Iterator[Refusal]:
 
 def _refused_gpus(machine: Machine) -> Iterator[Refusal]:
     asked = machine.accelerators
-    if machine.type in BUILT_IN_GPUS:
+    if said := unknown(machine.type):
+        yield Refusal(("type",), *said)
+    elif machine.type in BUILT_IN_GPUS:
         kind, count = BUILT_IN_GPUS[machine.type]
         if asked is None:
             return

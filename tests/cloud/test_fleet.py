@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import pytest
 from agent.config import RunConfig, load_run
 from agent.config.program import with_code
 from infra.stacks.deployment import Deployment, NotDeployable
-from infra.stacks.fleet.images import CPU_IMAGE, GPU_IMAGE
+from infra.stacks.fleet.images import CPU_IMAGE, GPU_IMAGE, family_of
 from infra.stacks.fleet.metadata import metadata_of
 from infra.stacks.fleet.patience import BOOT_S, RESTART_S
 from infra.stacks.fleet.plan import groups_of
@@ -26,8 +27,12 @@ if TYPE_CHECKING:
 ZONAL, REGIONAL = "google_compute_instance_group_manager", "google_compute_region_instance_group_manager"
 
 
+def fleet_of(example: Synthesized) -> str:
+    return "fleet" if "fleet" in example.stacks else "ablations"
+
+
 def resources(example: Synthesized, kind: str) -> list[dict[str, Any]]:
-    stack = example.stacks.get("fleet") or example.stacks["ablations"]
+    stack = example.stacks[fleet_of(example)]
     return list(stack["resource"].get(kind, {}).values())
 
 
@@ -123,7 +128,14 @@ def test_gpus_that_come_with_a_type_are_not_named_again(example: Synthesized) ->
         assert ("guest_accelerator" in template) is (example.name == "n1-t4")
         with_gpu = template["machine_type"] in BUILT_IN_GPUS or "guest_accelerator" in template
         boot = template["disk"][0]
-        assert boot["source_image"] == (example.deployment.cloud.image or (GPU_IMAGE if with_gpu else CPU_IMAGE))
+        image = example.deployment.cloud.image or (GPU_IMAGE if with_gpu else CPU_IMAGE)
+        if (family := family_of(image, project="my-project")) is None:
+            assert boot["source_image"] == image
+        else:  # which of it is the newest is asked once, as it is deployed: the VM after a preemption boots the same
+            name = re.fullmatch(r"\$\{data\.google_compute_image\.([\w-]+)\.self_link\}", boot["source_image"])
+            assert name
+            asked = example.stacks[fleet_of(example)]["data"]["google_compute_image"][name[1]]
+            assert (asked["project"], asked["family"]) == (family.project, family.name)
 
 
 # --- what each kind is ---

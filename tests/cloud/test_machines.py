@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.config import Machine, RunFileError
+from infra.stacks.fleet.images import image_of
 from infra.stacks.machines import gpus_of, load_run
 
 RUN = """
@@ -24,9 +25,21 @@ def test_gpus_are_those_of_the_machine_type() -> None:
     assert gpus_of(Machine(type="n2-standard-8")) is None
 
 
+def test_an_image_is_of_the_machines_architecture() -> None:
+    assert image_of(Machine(type="c4a-standard-8")).endswith("arm64")
+    assert image_of(Machine(type="n2-standard-8")).endswith("amd64")
+    assert "nvidia" in image_of(Machine(type="g4-standard-96"))
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
+        ("machine: {type: ct6e-standard-4t}\n", "ct6e-standard-4t has TPUs"),
+        ("machine: {type: a4x-highgpu-4g}\n", "there is no machine type a4x-highgpu-4g"),
+        ("machine: {type: a9-highgpu-8g}\n", "of no family that was known in"),
+        ("machine: {type: n2-standard-8, alternatives: [c4a-standard-8]}\n", "have not the same architecture"),
+        ("machine: {type: g2-standard-8, zones: [us-central1-ai1a, us-central1-ai1]}\n",
+         "machine.zones[1]: 'us-central1-ai1' is not a zone"),
         ("machine: {type: a2-highgpu-1g}\nstages: [{name: all, steps: 1000, machine: {type: a2-highgpu-3g}}]\n",
          "7: stages[0].machine.type: there is no machine type a2-highgpu-3g"),
         ("ablations: {grid: {machine.type: [g2-standard-8, g2-standard-9], training.seed: [1, 2]}}\n",

@@ -56,6 +56,8 @@ def healthy() -> dict[str, Json]:
     zones = [f"{REGION}-{letter}" for letter in "abc"]
     apis = [*FIRST_APIS, *LATER_APIS]
     machine = {"kind": "compute#machineType", "name": "a2-highgpu-1g", "guestCpus": 12, "memoryMb": 87040}
+    gpus = {"guestAcceleratorType": "nvidia-tesla-a100", "guestAcceleratorCount": 1}
+    machine |= {"architecture": "X86_64", "accelerators": [gpus]}
     return {
         f"cloudresourcemanager.googleapis.com/v3/projects/{PROJECT}": {
             "name": "projects/415104041262",

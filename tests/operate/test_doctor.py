@@ -104,7 +104,24 @@ def bucket(name: str, **more: object) -> dict[str, object]:
     }
 
 
+def says_otherwise(cloud: Cloud, **more: object) -> None:
+    for zone in ZONES:
+        cloud.answers[zone] = cloud.answers[zone] | more
+
+
 TROUBLES: dict[str, tuple[Check, Trouble, str, str]] = {
+    "our table of machine types is of yesterday": (
+        check_machine,
+        lambda cloud: says_otherwise(cloud, accelerators=[]),
+        "Compute Engine says that it has no GPU; our table of",
+        "infra/stacks/machine_types.py",
+    ),
+    "another architecture": (
+        check_machine,
+        lambda cloud: says_otherwise(cloud, architecture="ARM64"),
+        "Compute Engine says that it is ARM64",
+        "infra/stacks/machine_types.py",
+    ),
     "no project": (
         check_project,
         lambda cloud: cloud.refuse(PROJECTS, 403, "The caller does not have permission"),

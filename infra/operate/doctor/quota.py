@@ -19,6 +19,7 @@ _GPU_METRICS = {
     "nvidia-h100-mega-80gb": "NVIDIA_H100_MEGA_GPUS",
     "nvidia-h200-141gb": "NVIDIA_H200_GPUS",
     "nvidia-b200": "NVIDIA_B200_GPUS",
+    "nvidia-rtx-pro-6000": "NVIDIA_RTX_PRO_6000_GPUS",
     "nvidia-l4": "NVIDIA_L4_GPUS",
     "nvidia-tesla-t4": "NVIDIA_T4_GPUS",
     "nvidia-tesla-p4": "NVIDIA_P4_GPUS",
@@ -26,7 +27,7 @@ _GPU_METRICS = {
     "nvidia-tesla-v100": "NVIDIA_V100_GPUS",
 }
 _CPUS_OF_THEIR_OWN = ("a2", "c2", "c2d", "c3", "m1", "m2", "m3", "n2", "n2d", "n4", "t2d", "t2a")
-_CPUS_BY_GPU_QUOTA = ("a3", "a4", "g2")
+_CPUS_BY_GPU_QUOTA = ("a3", "a4", "g2", "g4")
 """Families whose CPUs come with their GPUs: the GPUs' quota is all there is."""
 
 

@@ -18,7 +18,9 @@ from infra.stacks.machine_types import (
     FAMILIES_WITH_GPUS,
     N1_GPUS,
     can_add_local_ssds,
+    is_arm,
     types_with,
+    unknown,
 )
 
 Block = dict[str, Any]
@@ -83,7 +85,9 @@ def _gpu(template: Block) -> Said:
     own = BUILT_IN_GPUS.get(machine_type)
     if (asked or own) and _one(template, "scheduling").get("on_host_maintenance") != "TERMINATE":
         yield "a VM with a GPU can't be moved while it runs", "write on_host_maintenance TERMINATE"
-    if machine_type.startswith(FAMILIES_WITH_GPUS) and own is None:
+    if said := unknown(machine_type):
+        yield said
+    elif machine_type.startswith(FAMILIES_WITH_GPUS) and own is None:
         yield f"there is no machine type {machine_type}", f"write one of {', '.join(BUILT_IN_GPUS)}"
     if asked and own and own != (kind, count):
         fitting = types_with(kind, count)
@@ -92,6 +96,13 @@ def _gpu(template: Block) -> Said:
     if asked and not own and (not machine_type.startswith("n1-") or count not in N1_GPUS.get(kind, ())):
         fitting = types_with(kind, count) or "n1-..."
         yield f"{count} x {kind} can't be attached to {machine_type}", f"write machine_type {fitting}"
+
+
+def _architecture(template: Block) -> Said:
+    image, machine_type = str(_one(template, "disk").get("source_image", "")), str(template.get("machine_type", ""))
+    for word, arm in (("amd64", False), ("arm64", True)):
+        if word in image and is_arm(machine_type) != arm:
+            yield f"{image.rpartition('/')[2]} does not boot on {machine_type}", "write an image of its architecture"
 
 
 def _notice(template: Block) -> Said:
@@ -205,6 +216,7 @@ _TEMPLATE_RULES: tuple[Callable[[Block], Said], ...] = (
     _fixed_name,
     _spot,
     _gpu,
+    _architecture,
     _notice,
     _run_duration,
     _local_ssds,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cdktn import ITerraformDependable, TerraformResourceLifecycle
+from cdktn import ITerraformDependable, TerraformOutput, TerraformResourceLifecycle
 from cdktn_provider_google.compute_instance_template import (
     ComputeInstanceTemplate,
     ComputeInstanceTemplateDisk,
@@ -14,11 +14,12 @@ from cdktn_provider_google.compute_instance_template import (
     ComputeInstanceTemplateServiceAccount,
     ComputeInstanceTemplateShieldedInstanceConfig,
 )
+from cdktn_provider_google.data_google_compute_image import DataGoogleComputeImage
 from constructs import Construct
 
 from agent.config import Machine
 from infra.stacks.deployment import Deployment, shorten
-from infra.stacks.fleet.images import boot_disk_type, image_of
+from infra.stacks.fleet.images import boot_disk_type, family_of, image_of
 from infra.stacks.fleet.metadata import metadata_of
 from infra.stacks.fleet.plan import Group
 from infra.stacks.fleet.scheduling import scheduling_of
@@ -66,7 +67,7 @@ def define_template(
             ComputeInstanceTemplateDisk(
                 boot=True,
                 auto_delete=True,
-                source_image=literal(cloud.image or image_of(machine)),
+                source_image=_image(scope, group=group, deployment=deployment),
                 disk_size_gb=cloud.boot_disk_gb,
                 disk_type=boot_disk_type(machine.type),
                 labels=deployment.labels,
@@ -94,6 +95,19 @@ def define_template(
         ),
         metadata=metadata_of(group, deployment=deployment, bundle=bundle),
     )
+
+
+def _image(scope: Construct, *, group: Group, deployment: Deployment) -> str:
+    """One image. Of a family, the one that is the newest as it is deployed: a VM that is made after a preemption boots
+    what the one before it did, with the same driver and Python."""
+    image = deployment.cloud.image or image_of(group.machine)
+    if (family := family_of(image, project=deployment.project)) is None:
+        return literal(image)
+    newest = DataGoogleComputeImage(scope, f"image-{group.name}", project=family.project, family=family.name)
+    TerraformOutput(
+        scope, f"image-of-{group.name}", value=newest.self_link, description=f"What VMs of {group.name} boot from"
+    )
+    return newest.self_link
 
 
 def _local_ssds(machine: Machine) -> list[ComputeInstanceTemplateDisk]:
