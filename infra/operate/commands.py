@@ -56,11 +56,14 @@ def synth(run_file: RunFile, out: Out = _OUT) -> None:
         _operation(run_file, out=out, yes=True, to_train=True).synthesize()
 
 
-def deploy(
+def deploy(  # noqa: PLR0917, typer makes options of them
     run_file: RunFile,
     yes: Yes = False,
     run_only: Annotated[
         bool, typer.Option("--run-only", help="Not what runs share: for continuous integration, which may not.")
+    ] = False,
+    change_shared: Annotated[
+        bool, typer.Option("--change-shared", help="Also where that takes away what other runs of the bucket use.")
     ] = False,
     out: Out = _OUT,
     program: With = None,
@@ -69,7 +72,7 @@ def deploy(
     from infra.operate.doctor import report  # noqa: PLC0415, clients that only this needs
 
     with _told():
-        operation = _operation(run_file, out=out, yes=yes, to_train=True)
+        operation = _operation(run_file, out=out, yes=yes, to_train=True, change_shared=change_shared)
         findings = operation.examine()
         report.show(Console(), findings)
         if report.has_problems(findings):
@@ -81,6 +84,7 @@ def deploy(
         if run_only:
             stacks = [stack for stack in stacks if stack.name not in PROJECT_WIDE]
         if chosen in ("cdktf", "cdktn"):
+            typer.echo(f"{chosen} asks by itself; it adopts no bucket that is there, and guards nothing that is shared")
             operation.with_cdktf(chosen, "deploy", stacks, yes=yes)
         else:
             operation.apply(Terraform(program=chosen), stacks, api=api)
@@ -207,11 +211,14 @@ def _deployment(run_file: Path, *, to_train: bool = False) -> Deployment:
         raise typer.Exit(2) from None
 
 
-def _operation(run_file: Path, *, out: Path, yes: bool, to_train: bool = False) -> Operation:
+def _operation(
+    run_file: Path, *, out: Path, yes: bool, to_train: bool = False, change_shared: bool = False
+) -> Operation:
     return Operation(
         deployment=_deployment(run_file, to_train=to_train),
         run_file=run_file.resolve(),
         out=out.resolve(),
+        change_shared=change_shared,
         say=typer.echo,
         ask=(lambda _question: True) if yes else typer.confirm,
     )

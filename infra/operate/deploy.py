@@ -55,6 +55,8 @@ class Operation:
     out: Path
     say: Callable[[str], None]
     ask: Callable[[str], bool]
+    change_shared: bool = False
+    """Whether a deployment may take away, or replace, what other runs use too."""
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
@@ -142,7 +144,9 @@ class Operation:
 
     def with_cdktf(self, program: str, action: str, stacks: list[Stack], *, yes: bool) -> None:
         """`cdktf deploy` or `destroy` in place of Terraform by hand; it asks by itself."""
-        command = [program, action, *(stack.name for stack in stacks), *(["--auto-approve"] if yes else [])]
+        # The very stacks that were proven: it would write others, into a folder of its own.
+        command = [program, action, *(stack.name for stack in stacks), f"--output={self.out}", "--skip-synth"]
+        command += ["--auto-approve"] if yes else []
         status = hand_over(command, timeout=_CDKTF_S, env={"SPOT_RUN": str(self.run_file)})
         if status:
             raise ProgramError(f"{program} {action} ended with {status}; it says why above")
@@ -181,6 +185,8 @@ class Operation:
                     return
                 if not asked:
                     self._say_what_it_does(terraform, stack)
+                    if not destroy:
+                        self._keep_what_is_shared(terraform, stack)
                     self._insist(question)
                     asked = True
                 terraform.apply(stack)
@@ -195,6 +201,19 @@ class Operation:
                 self.sleep(_AGAIN_S)
             finally:
                 terraform.drop_plan(stack)
+
+    def _keep_what_is_shared(self, terraform: Terraform, stack: Stack) -> None:
+        """A run file that leaves out what another has, such as its operators, would take it from them too. Raises
+        ProgramError."""
+        if self.change_shared or stack.name not in PROJECT_WIDE:
+            return
+        lost = [one["address"] for one in terraform.changes(stack) if "delete" in one["change"]["actions"]]
+        if lost:
+            raise ProgramError(
+                f"{self.run_file.name} would take from the {stack.name} of gs://{self.deployment.bucket} what other "
+                f"runs may use: {', '.join(lost)}\n    fix: write cloud and machine.region as in the run file that made it, "
+                "or, where it is meant: spot deploy --change-shared"
+            )
 
     def _say_what_it_does(self, terraform: Terraform, stack: Stack) -> None:
         for line in consequences(terraform.changes(stack)):

@@ -98,6 +98,11 @@ class Deployment:
         return found
 
     @property
+    def place(self) -> str:
+        """BUCKET/PREFIX/RUN_ID. A run of the same name in another bucket, of a colleague say, is another run."""
+        return f"{self.bucket}/{self.prefix}"
+
+    @property
     def data(self) -> Place | None:
         """Where data.source is, if in a bucket."""
         source = self.run.data.source if self.run.data else ""

@@ -60,7 +60,7 @@ def synthesize_grants(out: Path, *, alpha: Deployment, beta: Deployment, keep_bu
     app = App(outdir=str(out))
     FoundationStack(app, "foundation", deployment=alpha, keep_bucket=keep_bucket)
     for run in (alpha, beta):
-        stack = GoogleStack(app, run.run.run_id, deployment=run, state=f"{run.run.run_id}/fleet")
+        stack = GoogleStack(app, run.run.run_id, deployment=run, state=f"{run.place}/fleet")
         RunIdentity(stack, "identity", deployment=run)
     ContinuousIntegrationStack(app, "continuous-integration", deployment=alpha, repository="some/repository")
     app.synth()

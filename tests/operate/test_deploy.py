@@ -285,6 +285,26 @@ def test_deploying_goes_by_the_login_it_deploys_with_and_not_by_gclouds(
     assert [one.told for one in found if one.status == "problem"] == []
 
 
+def test_what_runs_share_is_not_taken_away_by_the_run_file_that_came_last(
+    cloud: Cloud, deployment: Deployment, run_file: Path, stand_in: Stand, tmp_path: Path
+) -> None:
+    """A run file without cloud.operators took every operator's grants away."""
+    from infra.operate.api import CloudApi
+
+    gone = change("google_project_iam_member", "delete", role="roles/logging.viewer", member="user:ann@example.org")
+    planned = json.dumps({"resource_changes": [gone]})
+    called = stand_in("tofu", TERRAFORM.replace("plan)", f"show) echo '{planned}' ;;\n  plan)"))
+    said: list[str] = []
+    doing = operation(deployment, run_file, tmp_path, yes=True, said=said)
+    stacks, api = folders(tmp_path, "foundation"), CloudApi(endpoint=cloud.url)
+    with pytest.raises(ProgramError, match=r"(?s)run.yaml would take from the foundation of .*--change-shared"):
+        doing.apply(Terraform(program="tofu"), stacks, api=api)
+    assert "takes 1 grant away: logging.viewer of user:ann@example.org" in said[-1]
+    assert "apply spot.tfplan" not in calls(called)
+    dataclasses.replace(doing, change_shared=True).apply(Terraform(program="tofu"), stacks, api=api)
+    assert "apply spot.tfplan" in calls(called)
+
+
 def change(kind: str, *actions: str, paths: tuple[str, ...] = (), **before: str) -> Json:
     said = {"actions": list(actions), "before": before or None, "replace_paths": [[path] for path in paths]}
     return {"address": f"{kind}.it", "type": kind, "change": said}
@@ -331,5 +351,7 @@ def test_cdktf_is_told_which_stacks_and_which_run_file(
     called = stand_in("cdktf", f'echo "$SPOT_RUN" > {tmp_path}/told')
     doing = operation(deployment, run_file, tmp_path, yes=True, said=[])
     doing.with_cdktf("cdktf", "deploy", folders(tmp_path, "foundation", "fleet"), yes=True)
-    assert called.read_text() == "deploy foundation fleet --auto-approve\n"
+    assert called.read_text() == f"deploy foundation fleet --output={tmp_path} --skip-synth --auto-approve\n", (
+        "what was proven is applied"
+    )
     assert (tmp_path / "told").read_text().strip() == str(run_file)

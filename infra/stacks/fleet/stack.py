@@ -13,5 +13,5 @@ class FleetStack(GoogleStack):
     """The run's VMs. `bundle`: gs:// path of the packages that they install."""
 
     def __init__(self, scope: Construct, name: str, *, deployment: Deployment, bundle: str) -> None:
-        super().__init__(scope, name, deployment=deployment, state=f"{deployment.run.run_id}/fleet")
+        super().__init__(scope, name, deployment=deployment, state=f"{deployment.place}/fleet")
         RunFleet(self, deployment.run.run_id, deployment=deployment, bundle=bundle)

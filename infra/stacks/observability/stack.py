@@ -17,7 +17,7 @@ class ObservabilityStack(GoogleStack):
     """Metrics from the journal, a dashboard, alerts, and a budget where the run file has one."""
 
     def __init__(self, scope: Construct, name: str, *, deployment: Deployment) -> None:
-        super().__init__(scope, name, deployment=deployment, state=f"{deployment.run.run_id}/observability")
+        super().__init__(scope, name, deployment=deployment, state=f"{deployment.place}/observability")
         observed = Observed.of(deployment)
         define_metrics(self, observed)
         define_dashboard(self, observed)

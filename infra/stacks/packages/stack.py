@@ -18,7 +18,7 @@ class PackagesStack(GoogleStack):
     def __init__(
         self, scope: Construct, name: str, *, deployment: Deployment, bundle: Path, code: Path | None = None
     ) -> None:
-        super().__init__(scope, name, deployment=deployment, state=f"{deployment.run.run_id}/packages")
+        super().__init__(scope, name, deployment=deployment, state=f"{deployment.place}/packages")
         for what, file in (("bundle", bundle), ("code", code)):
             if file is None:
                 continue
