@@ -211,8 +211,8 @@ class Operation:
         if lost:
             raise ProgramError(
                 f"{self.run_file.name} would take from the {stack.name} of gs://{self.deployment.bucket} what other "
-                f"runs may use: {', '.join(lost)}\n    fix: write cloud and machine.region as in the run file that made it, "
-                "or, where it is meant: spot deploy --change-shared"
+                f"runs may use: {', '.join(lost)}\n    fix: write cloud and machine.region as in the run file that "
+                "made it, or, where it is meant: spot deploy --change-shared"
             )
 
     def _say_what_it_does(self, terraform: Terraform, stack: Stack) -> None:

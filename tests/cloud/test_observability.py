@@ -13,6 +13,7 @@ import pytest
 
 from agent.telemetry.journal import journal_fields
 from agent.telemetry.ledger import Incident, Resume
+from infra.operate.doctor.limits import METRICS_OF_A_RUN
 from infra.operate.stacks import read_stacks
 from infra.stacks.deployment import Deployment
 from infra.stacks.machines import load_run
@@ -186,6 +187,10 @@ def _values(tree: Any, key: str) -> list[str]:
     if isinstance(tree, dict):
         return [found for k, v in tree.items() for found in ([v] if k == key else _values(v, key))]
     return [found for item in tree for found in _values(item, key)] if isinstance(tree, list) else []
+
+
+def test_the_doctor_counts_as_many_metrics_as_there_are(stack: dict[str, Any]) -> None:
+    assert len(metrics(stack)) == METRICS_OF_A_RUN
 
 
 def test_tiles_of_the_dashboard_neither_overlap_nor_leave_it(stack: dict[str, Any]) -> None:

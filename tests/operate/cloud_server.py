@@ -31,8 +31,11 @@ class Cloud(JsonServer):
         parts = urlsplit(target)
         path = parts.path.lstrip("/")
         if method == "POST":
-            self.posted.append((path, parse_qs(parts.query), body))
             thing, _, verb = path.partition(":")
+            if verb != "getIamPolicy":
+                self.posted.append((path, parse_qs(parts.query), body))
+            if verb == "getIamPolicy":
+                return self.answers[path]
             if verb == "undelete":
                 self.answers[thing]["state"] = "ACTIVE"
                 return {}
@@ -77,6 +80,16 @@ def healthy() -> dict[str, Json]:
             ]
         },
         COMPUTE: {"kind": "compute#project", "quotas": [{"metric": "GPUS_ALL_REGIONS", "limit": 4.0, "usage": 0.0}]},
+        f"cloudresourcemanager.googleapis.com/v1/projects/{PROJECT}:getIamPolicy": {
+            "bindings": [
+                {
+                    "role": "roles/editor",
+                    "members": ["serviceAccount:415104041262@cloudservices.gserviceaccount.com"],
+                }
+            ]
+        },
+        f"iam.googleapis.com/v1/projects/{PROJECT}/serviceAccounts": {"accounts": [{}] * 3},
+        f"logging.googleapis.com/v2/projects/{PROJECT}/metrics": {},
         f"{COMPUTE}/regions/{REGION}": {
             "kind": "compute#region",
             "name": REGION,

@@ -16,6 +16,7 @@ from infra.operate.api import ApiError, CloudApi, NotLoggedIn
 from infra.operate.doctor.buckets import check_bucket, check_data, check_state_bucket
 from infra.operate.doctor.examination import CLOUD_CHECKS, examine
 from infra.operate.doctor.finding import Finding, Patient
+from infra.operate.doctor.limits import check_agent, check_counts, check_policies
 from infra.operate.doctor.machine import check_machine
 from infra.operate.doctor.project import check_apis, check_billing, check_project
 from infra.operate.doctor.quota import check_quota
@@ -104,12 +105,39 @@ def bucket(name: str, **more: object) -> dict[str, object]:
     }
 
 
+POLICY = f"cloudresourcemanager.googleapis.com/v1/projects/{PROJECT}"
+
+
+def test_what_a_project_may_have_of_a_kind_is_counted(cloud: Cloud, patient: Patient) -> None:
+    cloud.answers[f"logging.googleapis.com/v2/projects/{PROJECT}/metrics"] = {"metrics": [{}] * 490}
+    accounts, metrics = check_counts(patient)
+    assert (accounts.status, metrics.status) == ("ok", "note")
+    assert metrics.told.startswith("490 of 500 in use, this run file has 11")
+
+
 def says_otherwise(cloud: Cloud, **more: object) -> None:
     for zone in ZONES:
         cloud.answers[zone] = cloud.answers[zone] | more
 
 
 TROUBLES: dict[str, tuple[Check, Trouble, str, str]] = {
+    "Google's own account has no role": (
+        check_agent,
+        lambda cloud: cloud.answers[f"{POLICY}:getIamPolicy"].update(bindings=[]),
+        "may make no VM",
+        "--role=roles/editor",
+    ),
+    "guest attributes are forbidden": (
+        check_policies,
+        lambda cloud: cloud.answers.update(
+            {
+                f"orgpolicy.googleapis.com/v2/projects/{PROJECT}/policies/compute.disableGuestAttributesAccess:"
+                "getEffectivePolicy": {"spec": {"rules": [{"enforce": True}]}}
+            }
+        ),
+        "compute.disableGuestAttributesAccess is enforced",
+        "orgpolicies",
+    ),
     "our table of machine types is of yesterday": (
         check_machine,
         lambda cloud: says_otherwise(cloud, accelerators=[]),

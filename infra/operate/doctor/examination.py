@@ -10,6 +10,7 @@ from time import monotonic
 from infra.operate.api import ApiError, CloudApi, NotLoggedIn
 from infra.operate.doctor.buckets import check_bucket, check_data, check_state_bucket
 from infra.operate.doctor.finding import CloudCheck, Finding, Patient, ok, problem
+from infra.operate.doctor.limits import check_agent, check_counts, check_policies
 from infra.operate.doctor.machine import check_machine
 from infra.operate.doctor.project import check_apis, check_billing, check_project
 from infra.operate.doctor.quota import check_quota
@@ -27,6 +28,9 @@ CLOUD_CHECKS: tuple[CloudCheck, ...] = (
     check_state_bucket,
     check_data,
     check_secret,
+    check_counts,
+    check_policies,
+    check_agent,
 )
 ESSENTIAL: tuple[CloudCheck, ...] = (
     check_project,
@@ -35,6 +39,7 @@ ESSENTIAL: tuple[CloudCheck, ...] = (
     check_bucket,
     check_state_bucket,
     check_data,
+    check_agent,
 )
 """Without these a deployment would fail half way."""
 
