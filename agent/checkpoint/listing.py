@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import zlib
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from crc32c import crc32c
 
@@ -24,8 +24,7 @@ TOP = "."
 """The path of the folder itself."""
 
 
-@dataclass(frozen=True)
-class FolderEntry:
+class FolderEntry(NamedTuple):
     """One thing in the folder; `path` is relative to it, bytes that are no UTF-8 as in `os.fsdecode`. `hard` is one
     more name of a file."""
 
@@ -49,8 +48,7 @@ class FolderEntry:
         return self.size, self.mtime_ns, self.ctime_ns, self.inode
 
 
-@dataclass(frozen=True)
-class Extent:
+class Extent(NamedTuple):
     """Bytes [at, at + size) of the checkpoint are a file's from `start` on. Between its extents a file is empty."""
 
     at: int

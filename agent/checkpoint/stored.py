@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from agent.checkpoint.listing import Extent, FolderEntry
 from agent.checkpoint.manifest import Part
@@ -20,8 +21,7 @@ _SMALL_OBJECTS = 32
 """Where there are more objects that are smaller than that, their files are packed anew."""
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Bytes [within, within + size) of the object `part` are a file's from `start` on."""
 
     part: Part

@@ -13,7 +13,6 @@ import os
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from agent.checkpoint.drain import part_size_for
@@ -50,6 +49,7 @@ def take(
     snapshot = Snapshot()
     try:
         _wait_for_the_tick(entries)
+        entries = _with_first_names(entries)
         same = stored.of_same(entries)
         snapshot.pieces, snapshot.extents, snapshot.size = lay_out(same)
         small: list[FolderEntry] = []
@@ -68,6 +68,20 @@ def take(
         snapshot.close()
         raise
     return snapshot
+
+
+def _with_first_names(entries: Sequence[FolderEntry]) -> list[FolderEntry]:
+    """Of a file's several names the first may not be among those that are held: then the next one is the first."""
+    first: dict[tuple[int, int], str] = {}
+    named = []
+    for entry in entries:
+        if entry.kind in ("file", "hard"):
+            name = first.setdefault(entry.inode, entry.path)
+            one = name == entry.path
+            named.append(entry._replace(kind="file" if one else "hard", target="" if one else name))
+        else:
+            named.append(entry)
+    return named
 
 
 def _wait_for_the_tick(entries: Sequence[FolderEntry]) -> None:
@@ -186,7 +200,7 @@ def _source(path: str, entry: FolderEntry) -> Iterator[int]:
 def _checked(source: int, path: str, entry: FolderEntry, *, got: int | None) -> FolderEntry:
     """The entry as it was taken: a loose one as long as what was `got` of it. Raises FolderError where another was."""
     if entry.loose and got is not None:
-        return replace(entry, size=got)
+        return entry._replace(size=got)
     info = os.fstat(source)
     identity = (info.st_size, info.st_mtime_ns, info.st_ctime_ns, (info.st_dev, info.st_ino))
     if identity != entry.identity or (got is not None and got != entry.size):

@@ -16,9 +16,8 @@ from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from agent.checkpoint.listing import TOP, FolderEntry, Listing, read_listing
 from agent.checkpoint.manifest import Manifest, Part
@@ -30,11 +29,12 @@ from agent.trainer.folder.scan import FolderError, scan_folder
 T = TypeVar("T")
 
 _PART_TIMEOUT_S = 120.0
+_PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 _ZEROS = bytes(64 << 10)
+_FEW = 8  # files of one part; more are written by one thread at a time, for each call is short and they share the GIL
 
 
-@dataclass(frozen=True)
-class _Slice:
+class _Slice(NamedTuple):
     """Bytes [at, at + size) of the checkpoint go into a file from `start` on."""
 
     at: int
@@ -126,6 +126,7 @@ def _fill(
     starts = [each.at for each in slices]
     own = threading.local()
     cut: set[str] = set()
+    one_at_a_time = threading.Lock()
 
     def fetch(part: Part) -> None:
         wanted = slices[
@@ -136,19 +137,23 @@ def _fill(
             return
         buffer = getattr(own, "buffer", None)
         if buffer is None or len(buffer) < part.size:
-            buffer = own.buffer = mmap.mmap(-1, -(-part.size // mmap.PAGESIZE) * mmap.PAGESIZE)
+            buffer = own.buffer = mmap.mmap(-1, -(-part.size // mmap.PAGESIZE) * mmap.PAGESIZE, flags=_PRIVATE)
         with memoryview(buffer) as room, room[: part.size] as content:
             left = max(0.001, deadline - time.monotonic())
             crc = store.read_into(part.name, content, timeout=min(left, _PART_TIMEOUT_S))
             if crc != part.crc32c:
                 raise Corrupt(f"{part.name}: crc32c is {crc:08x}, the manifest says {part.crc32c:08x}")
-            for each in wanted:
-                first, last = max(each.at, part.offset), min(each.at + each.size, part.offset + part.size)
-                whole = last - first == each.entry.size
-                if not whole:
-                    cut.add(each.entry.path)
-                with content[first - part.offset : last - part.offset] as data:
-                    _write(f"{aside}/{each.entry.path}", each.entry, data, each.start + first - each.at, dress=whole)
+            with one_at_a_time if len(wanted) > _FEW else contextlib.nullcontext():
+                write(wanted, part, content)
+
+    def write(wanted: Sequence[_Slice], part: Part, content: memoryview) -> None:
+        for each in wanted:
+            first, last = max(each.at, part.offset), min(each.at + each.size, part.offset + part.size)
+            whole = last - first == each.entry.size
+            if not whole:
+                cut.add(each.entry.path)
+            with content[first - part.offset : last - part.offset] as data:
+                _write(f"{aside}/{each.entry.path}", each.entry, data, each.start + first - each.at, dress=whole)
 
     _all(fetch, manifest.ranks[0].parts, connections)
     return cut

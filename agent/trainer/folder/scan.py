@@ -66,7 +66,7 @@ def scan_folder(
             elif found.kind == "file" and entry.stat(follow_symlinks=False).st_nlink > 1:
                 name = first.setdefault(found.inode, path)
                 if name != path:
-                    found = FolderEntry(path, "hard", found.mode, found.size, found.mtime_ns, target=name)
+                    found = found._replace(kind="hard", target=name)
             entries.append(found)
         waiting += reversed(below)
     return entries
@@ -77,7 +77,7 @@ def digest_of(entries: Iterable[FolderEntry]) -> str:
     state = hashlib.blake2b(digest_size=16)
     for entry in entries:
         if not entry.loose:
-            state.update(repr((entry.path, entry.kind, entry.mode, entry.target, entry.identity)).encode())
+            state.update(repr(tuple(entry)).encode())
     return state.hexdigest()
 
 

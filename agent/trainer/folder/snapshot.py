@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from agent.checkpoint.listing import Extent, FolderEntry
 from agent.checkpoint.source import Piece, Torn
 
+_PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+
 
 @dataclass(frozen=True)
 class Run:
@@ -54,7 +56,7 @@ class Snapshot:
             if buffer:
                 self._buffers.remove(buffer)
         if buffer is None:
-            buffer = mmap.mmap(-1, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE)
+            buffer = mmap.mmap(-1, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE, flags=_PRIVATE)
         try:
             with memoryview(buffer) as whole, whole[:size] as into:
                 self._fill(run, run.start + offset - run.at, into)
