@@ -17,6 +17,7 @@ from agent.checkpoint.manifest import Manifest
 from agent.checkpoint.restore import find_newest
 from agent.checkpoint.stored import Stored
 from agent.telemetry.ledger import Resume
+from agent.trainer.folder.loose import is_loose
 from agent.trainer.folder.put_back import put_back
 from agent.trainer.folder.record import Mark, Record
 from agent.trainer.folder.said import Said
@@ -53,7 +54,7 @@ async def begin_folder(host: Host, resume: Resume, *, passed_over: Collection[st
     saver, folder = host.saver, folder_of(host)
     known = saver.checkpoints.line.known
     newest = next((entry for each in (known.checkpoints if known else ()) if (entry := entry_of(each))), None)
-    found = await asyncio.to_thread(scan_folder, folder)
+    found = await asyncio.to_thread(scan_folder, folder, is_loose)
     record = await asyncio.to_thread(Record.read, folder)
     if record and (record.store, record.run_id) != (saver.checkpoints.store.url, host.run.run_id):
         record = None

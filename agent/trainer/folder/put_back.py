@@ -23,6 +23,7 @@ from agent.checkpoint.listing import TOP, FolderEntry, Listing, read_listing
 from agent.checkpoint.manifest import Manifest, Part
 from agent.checkpoint.stored import Stored
 from agent.store import Corrupt, Store
+from agent.trainer.folder.loose import is_loose
 from agent.trainer.folder.place import Place
 from agent.trainer.folder.scan import FolderError, scan_folder
 
@@ -68,7 +69,7 @@ def put_back(
         place.exchange(news=news)
         if place.disk:
             _finish_folders(place.top, listing)
-        found = scan_folder(folder)
+        found = scan_folder(folder, is_loose)
         return found, Stored.of(found, listing.extents, manifest.ranks[0].parts)
 
 

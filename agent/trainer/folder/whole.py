@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.checkpoint.listing import TOP, FolderEntry
@@ -152,7 +152,7 @@ class Judge:
             take = []
         keep = {TOP, *(entry.path for entry in take)}
         ordered = [entry for entry in entries if entry.path in keep and not _leads_into(entry, half)]
-        marked = [replace(each, loose=each.path in carried) if each.kind == "file" else each for each in ordered]
+        marked = [each._replace(loose=each.path in carried) if each.kind == "file" else each for each in ordered]
         step = self._step(saves, whole, members)
         return Judged(entries, marked, frozenset(carried), half, tuple(unsettled), writing, stillness, step)
 
