@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,13 @@ def maker(run: RunConfig, vms: Path, name: str) -> Maker:
 
 def made(maker: Maker) -> Program:
     return asyncio.run(maker.make())
+
+
+def another_archive(folder: Path) -> bytes:
+    """One that can be unpacked, and is not what was kept."""
+    with tarfile.open(folder / "another.tar.gz", "w:gz") as tar:
+        tar.add(folder / "code/train.py", "train.py")
+    return (folder / "another.tar.gz").read_bytes()
 
 
 def started(program: Program, *command: str) -> subprocess.CompletedProcess[str]:
@@ -82,6 +90,7 @@ def test_an_environment_is_made_once_and_the_next_vm_finds_it_in_the_bucket(
     assert heard.count(f"set up in {vms}/one/code") == 1
 
     asyncio.run(first.keep(lambda: True))  # a window goes first
+    assert not first.store.list("environments/", timeout=5.0)
     asyncio.run(first.keep(lambda: False))
     asyncio.run(first.keep(lambda: False))
     second = maker(run, vms, "two")
@@ -94,7 +103,7 @@ def test_an_environment_is_made_once_and_the_next_vm_finds_it_in_the_bucket(
     assert (vms / "two/environment/setups").read_text() == "more\nmore\n"  # on each VM
 
     (part,) = [each.name for each in first.store.list("environments/", timeout=5.0) if each.name.endswith("/00000")]
-    first.store.replace(part, b"damaged", timeout=5.0)
+    first.store.replace(part, another_archive(tmp_path), timeout=5.0)
     third = maker(run, vms, "three")
     assert started(made(third)).returncode == 0  # made anew
 
@@ -116,7 +125,7 @@ def test_the_programs_environment_is_apart_from_the_agents_and_has_the_session(t
             "echo the last words\nexit 9\n",
             "failed with exit status 9. Its last lines:\n  the last words",
         ),
-        (NEEDS, "sleep 60 & sleep 60\n", "setup.sh) had no end after"),
+        (NEEDS, "sleep 60 & echo $! > child; sleep 60\n", "setup.sh) had no end after"),
         (", requirements: absent.txt", "", "installing absent.txt failed with exit status"),
     ],
 )
@@ -130,3 +139,6 @@ def test_what_fails_is_said_with_its_last_lines_and_in_time(
     with pytest.raises(PrepareError) as error:
         made(maker(run.model_copy(update={"supervision": supervision}), vms, "one"))
     assert said in str(error.value)
+    child = vms / "one/code/child"
+    if child.exists():  # and nothing of it goes on
+        assert not Path(f"/proc/{child.read_text().strip()}/exe").exists()
