@@ -7,6 +7,7 @@ bucket that can't be reached means waiting, never an older checkpoint, which wou
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -51,6 +52,10 @@ class Fetched:
     bad: list[str]
 
 
+class Stopped(Exception):
+    """Nobody waits for this checkpoint any more."""
+
+
 @dataclass(frozen=True)
 class Found(Generic[T]):
     """The newest good checkpoint, and `what` was made of it. `bad` as in `Fetched`."""
@@ -62,15 +67,17 @@ class Found(Generic[T]):
 
 
 def fetch_newest(
-    checkpoints: Checkpoints, *, timeout: float, connections: int = 16, passed_over: Collection[str] = ()
-) -> Fetched | None:
-    """Fetch the newest good checkpoint into an arena; as `find_newest`."""
+    checkpoints: Checkpoints, *, timeout: float, connections: int = 16, passed_over: Collection[str] = (),
+    stop: threading.Event | None = None,
+) -> Fetched | None:  # fmt: skip
+    """Fetch the newest good checkpoint into an arena; as `find_newest`. It ends with Stopped soon after `stop` is set."""
     begun = time.monotonic()
+    stop = stop or threading.Event()
 
     def bring(manifest: Manifest, timeout: float) -> Arena:
-        return fetch(checkpoints.store, manifest, connections=connections, timeout=timeout)
+        return fetch(checkpoints.store, manifest, connections=connections, timeout=timeout, stop=stop)
 
-    found = find_newest(checkpoints, bring, layout="safetensors", timeout=timeout, passed_over=passed_over)
+    found = find_newest(checkpoints, bring, layout="safetensors", timeout=timeout, passed_over=passed_over, stop=stop)
     if found is None:
         return None
     return Fetched(found.what, found.manifest, found.entry, time.monotonic() - begun, found.bad)
@@ -78,7 +85,7 @@ def fetch_newest(
 
 def find_newest(
     checkpoints: Checkpoints, bring: Callable[[Manifest, float], T], *, layout: Layout, timeout: float,
-    passed_over: Collection[str] = (),
+    passed_over: Collection[str] = (), stop: threading.Event | None = None,
 ) -> Found[T] | None:  # fmt: skip
     """The newest checkpoint that `bring` (which has so many seconds) finds good, or None where the run has none yet.
     Blocks; call it in a thread. `passed_over`: folders of checkpoints that can't be trained from. `layout`: what the
@@ -100,6 +107,8 @@ def find_newest(
                 raise RestoreError(
                     f"no checkpoint could be fetched within {timeout:.0f} s: {error}", passing=True
                 ) from error
+            if stop and stop.is_set():
+                raise Stopped from None
             log.warning("restore_waits", error=str(error), left_s=round(left))
             time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
             pause = min(10.0, pause * 2)
@@ -139,12 +148,15 @@ def _find_newest(
     return None
 
 
-def fetch(store: Store, manifest: Manifest, *, connections: int, timeout: float, rank: int = 0) -> Arena:
+def fetch(
+    store: Store, manifest: Manifest, *, connections: int, timeout: float, stop: threading.Event, rank: int = 0
+) -> Arena:
     """Download one rank's parts, in parallel, into a new arena; each is verified against the manifest.
 
     Raises:
         Corrupt, NotFound: a part is not what the manifest says.
         Unavailable: the store gave no answer in time.
+        Stopped: `stop` was set.
     """
     wanted = next(entry for entry in manifest.ranks if entry.rank == rank)
     arena = Arena.create(wanted.size)
@@ -152,6 +164,8 @@ def fetch(store: Store, manifest: Manifest, *, connections: int, timeout: float,
 
     def fetch_part(part: Part) -> None:
         problem: StoreError | None = None
+        if stop.is_set():
+            raise Stopped
         with arena.view[part.offset : part.offset + part.size] as into:
             left = max(0.001, deadline - time.monotonic())
             try:

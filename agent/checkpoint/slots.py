@@ -13,6 +13,7 @@ from spot_training.protocol.arena import Arena
 from spot_training.protocol.messages import Staged
 
 from agent.checkpoint.drain import Drain
+from agent.checkpoint.fetching import Fetching
 from agent.checkpoint.manifest import Part
 from agent.checkpoint.source import Piece, Source
 from agent.checkpoint.stored import Stored
@@ -48,6 +49,7 @@ class Slots(list[Slot]):
 
     def __init__(self) -> None:
         super().__init__()
+        self.fetching = Fetching()
         self._dropped: list[Slot] = []  # out of use, but still draining
 
     def share(self, keep: int, new: Collection[Slot]) -> Awaitable[None]:

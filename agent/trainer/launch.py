@@ -60,8 +60,8 @@ async def fetch_state(saver: Saver, resume: Resume, *, passed_over: Collection[s
             resume.saved_utc = (datetime.now(UTC) - timedelta(seconds=time.monotonic() - last.staged_at)).isoformat()
     else:
         await saver.share(0, [])  # what arenas hold is of no use any more, and what is fetched needs their memory
-        fetched = await asyncio.to_thread(
-            fetch_newest, saver.checkpoints, timeout=_FETCH_TIMEOUT_S, passed_over=passed_over
+        fetched = await saver.slots.fetching.fetch(
+            lambda stop: fetch_newest(saver.checkpoints, timeout=_FETCH_TIMEOUT_S, passed_over=passed_over, stop=stop)
         )
         if fetched is None:
             saver.begin_attempt(resume.attempt, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from structlog.typing import EventDict
 
 from agent.checkpoint.bucket import Checkpoints
 from agent.checkpoint.manifest import folder_name
-from agent.checkpoint.restore import Fetched, RestoreError, fetch_newest
+from agent.checkpoint.restore import Fetched, RestoreError, Stopped, fetch_newest
 from agent.store import Store, Unavailable, open_store
 from agent.store.formats import NewerFormatError
 from agent.store.names import ROLLING
@@ -236,6 +237,46 @@ def launch(store: Watched, prepare: Callable[[Toy], Any] | None = None) -> tuple
             return resume, restored, said
 
     return asyncio.run(scenario())
+
+
+def test_a_fetch_that_nobody_waits_for_any_more_ends_before_the_next_one_begins(store: Watched) -> None:
+    """A trainer that failed while its checkpoint came left that fetch running beside the next one: twice the memory."""
+    arenas: list[int] = []
+    coming, go_on = threading.Event(), threading.Event()
+
+    def waits(operation: str, name: str) -> None:
+        if operation == "read" and "part-" in name:
+            arenas.append(arena_files())
+            coming.set()
+            assert go_on.wait(PATIENCE_S)
+
+    async def scenario() -> None:
+        before = arena_files()
+        async with saving(store, attempt=1) as toy:
+            toy.saver.committed_step = 8
+            store.before = waits
+            failed = asyncio.create_task(fetch_state(toy.saver, Resume(RUN, 2, "vm", 0.0)))
+            await asyncio.to_thread(coming.wait, PATIENCE_S)
+            failed.cancel()
+            again = asyncio.create_task(fetch_state(toy.saver, Resume(RUN, 3, "vm", 0.0)))
+            await asyncio.wait({failed, again}, timeout=0.1)
+            go_on.set()
+            staged = await again
+            assert staged
+            assert staged.step == 8
+            assert max(arenas) - before == 2, "what the first one fetched goes before the second one begins"
+
+    asyncio.run(scenario())
+
+
+def test_a_fetch_that_is_to_stop_reads_no_further_part(store: Watched) -> None:
+    stop = threading.Event()
+    store.before = lambda operation, name: stop.set() if "part-" in name else None
+    store.operations.clear()
+    with pytest.raises(Stopped):
+        fetch_newest(Checkpoints(store, RUN), timeout=PATIENCE_S, connections=1, stop=stop)
+    assert sum("part-" in name for _, name in store.operations) == 1
+    assert stop.is_set()
 
 
 def test_a_snapshot_in_memory_that_is_newer_than_the_bucket_is_taken_and_sent(store: Watched) -> None:
