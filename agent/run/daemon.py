@@ -31,7 +31,7 @@ from agent.run.emergency import RECORD_S, use_window
 from agent.run.judgement import GaveUp, after_failure, judge
 from agent.run.patience import keep_warm, patiently
 from agent.run.spending import MaxCostReached, Spending
-from agent.run.window import SHUTDOWN_SOURCES, Window
+from agent.run.window import SHUTDOWN_SOURCES, Window, cause_of
 from agent.store import StoreError
 from agent.store.formats import NewerFormatError
 from agent.telemetry.ledger import Incident
@@ -88,6 +88,7 @@ class Daemon:
         self.ears = ears
         self.attempt: Attempt | None = None
         self.window: Window | None = None
+        self.maintenance: Notice | None = None
         self.opened = asyncio.Event()
         self.cause: Cause | None = None
         self.restarts = Restarts(host.run.supervision.crash_limit)
@@ -174,7 +175,7 @@ class Daemon:
             self.attempt = None
             if ending.incident:
                 self.spawn(self.host.ledger.write(ending.incident))
-            if ending.cause in ("complete", "preempted", "operator_stop"):
+            if ending.cause in ("complete", "preempted", "maintenance", "operator_stop"):
                 log.info("trainer_ended", cause=ending.cause, step=attempt.progress.step, restart=False)
                 if (
                     ending.cause == "complete" and not self.window
@@ -240,6 +241,7 @@ class Daemon:
             self.host.health.count_notice(notice.cause)
             log.warning("notice", source=notice.source, cause=notice.cause, detail=notice.detail)
             if notice.source == "maintenance":  # hours or a minute ahead: save, and go on until the VM is told to stop
+                self.maintenance = notice
                 if self.attempt and not self.window:
                     self.attempt.spawn(self.attempt.saves.save_now())
             elif self.window is None:
@@ -254,18 +256,17 @@ class Daemon:
 
     def _open_window(self, notice: Notice) -> None:
         """Start the clock and the record, at once: the next notice may be waiting already, and belongs into it."""
-        cause: Cause = "preempted" if notice.cause == "preempted" else "operator_stop"
-        incident = self._incident(cause, notice.source, detail=notice.detail, at=notice.at)
+        incident = self._incident(cause_of(notice, self.maintenance), notice.source, detail=notice.detail, at=notice.at)
+        shutdown_s = self.host.run.machine.shutdown_window
         window = Window(
-            notice, self.warning_s, self.host.run.machine.shutdown_window, self.host.clock, incident=incident
+            notice, self.warning_s, shutdown_s, self.host.clock, incident=incident, maintenance=self.maintenance
         )
         incident.window_s = round(window.deadline - notice.at, 3)
         self.window = window
         if self.attempt:
             self.attempt.yields = True
-        warning_s = round(window.warning_end - notice.at, 1)
-        step = self.attempt.progress.step if self.attempt else None
-        log.warning("window", deadline_s=round(window.remaining(), 1), warning_s=warning_s, step=step)
+        told = {"deadline_s": round(window.remaining(), 1), "warning_s": round(window.warning_end - notice.at, 1)}
+        log.warning("window", **told, step=self.attempt.progress.step if self.attempt else None)
         self.spawn(self._close_window(window, incident))
         self.opened.set()
 

@@ -18,8 +18,19 @@ from agent.telemetry.ledger import Incident
 
 _RESERVE = 0.1  # of the shutdown phase: 30 s is best effort, so the last 3 s are never planned with
 _MIN_SAVE_S = 0.5
+_ANNOUNCED_S = 4500.0  # a host with GPUs: up to an hour ahead, and some time to come to it
 SHUTDOWN_SOURCES = ("sigterm", "logind")
 T = TypeVar("T")
+
+
+def cause_of(notice: Notice, maintenance: Notice | None) -> Cause:
+    """Why the VM goes. One whose host's maintenance was announced (`maintenance`) gets no other word of it than the
+    shutdown itself."""
+    if notice.cause == "preempted":
+        return "preempted"
+    if maintenance and maintenance.detail.startswith("TERMINATE") and notice.at - maintenance.at < _ANNOUNCED_S:
+        return "maintenance"
+    return "operator_stop"
 
 
 class Window:
@@ -37,6 +48,7 @@ class Window:
         clock: Callable[[], float] = time.monotonic,
         *,
         incident: Incident | None = None,
+        maintenance: Notice | None = None,
     ) -> None:
         self.notice = notice
         self.incident = incident
@@ -49,7 +61,7 @@ class Window:
         self.power_off = asyncio.Event()
         """The machine shuts down, or there is nothing left to wait for: no training on."""
         self.closed = asyncio.Event()
-        self.cause: Cause = "preempted" if notice.cause == "preempted" else "operator_stop"
+        self.cause = cause_of(notice, maintenance)
         self._nearer = asyncio.Event()
         if notice.source in SHUTDOWN_SOURCES:
             self.power_off.set()

@@ -218,6 +218,29 @@ def test_maintenance_that_is_announced_opens_no_window_but_is_saved_for(tmp_path
     play(scenario())
 
 
+@pytest.mark.parametrize(
+    ("announced", "after_s", "cause"),
+    [
+        ("TERMINATE_ON_HOST_MAINTENANCE", 3600.0, "maintenance"),
+        ("TERMINATE_ON_HOST_MAINTENANCE", 7200.0, "operator_stop"),
+        ("MIGRATE_ON_HOST_MAINTENANCE", 60.0, "operator_stop"),
+    ],
+)
+def test_a_vm_that_is_stopped_for_the_maintenance_that_was_announced_says_so(
+    tmp_path: Path, announced: str, after_s: float, cause: Cause
+) -> None:
+    """Compute Engine then tells nothing but the shutdown: it was recorded as somebody's own stop."""
+
+    async def scenario() -> None:
+        async with machine(tmp_path) as playing:
+            playing.daemon.notices.post("maintenance", "maintenance", announced)
+            await asyncio.sleep(after_s)
+            assert await give_notice(playing, playing.daemon.notices.post("logind", "operator_stop")) == cause
+            assert record(playing)["kind"] == cause
+
+    play(scenario())
+
+
 def test_the_power_button_inside_a_long_notice_brings_the_deadline_nearer_for_all_that_waits(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with machine(tmp_path, warning_s=120.0, copy_s=NEVER) as playing:
