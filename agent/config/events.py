@@ -52,7 +52,10 @@ EVENTS: dict[str, EventDoc] = {
     "handover": _doc("this agent makes way for a newer version; the trainer goes on", "step message"),
     "handover_refused": _doc("not now: a notice has come", "message"),
     "library": _doc("a warning of a library that the agent uses", "logger message exc_info"),
-    "cloud_log_away": _doc("Cloud Logging does not take the journal; what it misses is sent later", "reason"),
+    "cloud_log_away": _doc(
+        "Cloud Logging does not take the journal; what it misses is sent later, or never where reason says so",
+        "reason",
+    ),
     "cloud_log_back": _doc("it takes the journal again", "seconds"),
     # Notices and the window
     "notice": _doc(

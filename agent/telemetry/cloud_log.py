@@ -29,6 +29,8 @@ import httpx2
 import structlog
 
 from agent.notices.metadata import MetadataClient, MetadataError, access_token
+from agent.store import StoreError
+from agent.store.outgoing import outgoing
 from agent.telemetry import journal
 
 log = structlog.get_logger()
@@ -108,7 +110,7 @@ class CloudLog:
         self._resource = resource
         self._common: dict[str, Any] | None = None
         self._running: asyncio.Task[None] | None = None
-        self._http = httpx2.AsyncClient(timeout=_REQUEST_S, verify=base.startswith("https:"))
+        self._http = httpx2.AsyncClient(timeout=_REQUEST_S, transport=outgoing(base))
         self._own, self._output = _Queue(), _Queue()  # a trainer's flood pushes out nothing that the agent says
         self._lock = threading.Lock()
         self._sending = asyncio.Lock()
@@ -248,7 +250,12 @@ async def cloud_log(metadata: MetadataClient) -> AsyncIterator[CloudLog | None]:
     if base is None:
         yield None
         return
-    sender = CloudLog(metadata.get, resource=partial(this_vm, metadata), base=base)
+    try:
+        sender = CloudLog(metadata.get, resource=partial(this_vm, metadata), base=base)
+    except StoreError as error:
+        log.warning("cloud_log_away", reason=str(error))
+        yield None
+        return
     with journal.also(sender.add):
         sender.start()
         try:

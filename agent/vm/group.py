@@ -22,6 +22,8 @@ import structlog
 
 from agent.config.causes import ENDS_OF_RUN, Cause
 from agent.notices.metadata import MetadataClient, MetadataError, access_token
+from agent.store import StoreError
+from agent.store.outgoing import outgoing
 
 log = structlog.get_logger()
 
@@ -78,7 +80,11 @@ class Groups:
         request = str(uuid.uuid4())  # asked twice under one id, Compute Engine does it once
         pause, last = 0.5, GroupError("there was no time to ask")
         try:
-            async with asyncio.timeout(deadline_s), httpx2.AsyncClient(timeout=_ATTEMPT_S) as client:
+            client = httpx2.AsyncClient(timeout=_ATTEMPT_S, transport=outgoing(self._base))
+        except StoreError as error:
+            raise GroupError(str(error)) from None
+        try:
+            async with asyncio.timeout(deadline_s), client:
                 while True:
                     try:
                         await self._call(client, "POST", f"{group}/resize", size=str(size), requestId=request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import socketserver
@@ -10,10 +11,16 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
+from structlog.testing import capture_logs
 
+from agent.notices.metadata import MetadataClient
 from agent.store import StoreError, Unavailable, open_store
+from agent.store.outgoing import outgoing
 from agent.store.proxy import find_proxy
+from agent.telemetry.cloud_log import cloud_log
+from agent.vm.group import GroupError, Groups
 from tests.agent.store.answering import dribbled, make_authority, serving
 
 _LISTING = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -136,3 +143,32 @@ def test_no_proxy_and_this_machine_itself_are_asked_directly(monkeypatch: pytest
     monkeypatch.setenv("HTTPS_PROXY", "proxy:3128")
     found = find_proxy("https://storage.example")
     assert found and (found.host, found.port) == ("proxy", 3128)
+
+
+def test_googles_other_apis_are_called_the_same_way_and_no_socks_proxy_ends_the_agent(
+    authority: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """httpx2 raised ImportError for any SOCKS proxy that the environment names, also where it is not on the way."""
+    monkeypatch.setenv("SPOT_LOGGING_URL", "https://storage.example")
+
+    async def log_and_resize() -> str:
+        metadata = MetadataClient()
+        async with metadata, cloud_log(metadata) as sender:
+            assert sender is None
+        with pytest.raises(GroupError) as raised:
+            await Groups(metadata.get, base="https://storage.example").resize("group", 0)
+        return str(raised.value)
+
+    async def ask() -> str:
+        async with httpx2.AsyncClient(transport=outgoing("https://storage.example")) as client:
+            return (await client.get("https://storage.example/b")).text
+
+    monkeypatch.setenv("ALL_PROXY", "socks5://user:secret@proxy:1080")
+    with capture_logs() as said:
+        told = asyncio.run(log_and_resize())
+    assert "and only http://HOST:PORT is supported" in told
+    assert [event["reason"] for event in said if event["event"] == "cloud_log_away"] == [told]
+    with serving(_LISTING, tls=authority) as server, relaying(int(server.url.rpartition(":")[2])) as (proxy, asked):
+        monkeypatch.setenv("HTTPS_PROXY", proxy)  # the other one is not on the way now
+        assert asyncio.run(ask()) == "{}"
+    assert asked[0].startswith("CONNECT storage.example:443")
