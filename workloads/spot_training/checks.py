@@ -7,7 +7,7 @@ the first steps and then ever more rarely.
 from __future__ import annotations
 
 import weakref
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -57,11 +57,11 @@ class Checks:
             StateError: gradients were carried over the boundary before this one.
         """
         self._raise_carried()
-        parameters = list(self._state.names.tensors.items())
-        if len(parameters) > _A_STEP:
-            self._first = (self._first + _A_STEP) % len(parameters)
-            parameters = list(islice(parameters + parameters, self._first, self._first + _A_STEP))
-        self._versions = [(name, tensor, tensor._version) for name, tensor in parameters]
+        parameters, first = self._state.names.tensors, 0
+        if len(parameters) > _A_STEP:  # a part of them after the other; no list of all
+            first = self._first = (self._first + _A_STEP) % len(parameters)
+        part = islice(chain(parameters.items(), parameters.items()), first, first + min(_A_STEP, len(parameters)))
+        self._versions = [(name, tensor, tensor._version) for name, tensor in part]
         self._contents = {}
         if thorough and sum(tensor.nbytes for tensor in self._state.names.tensors.values()) <= _LARGEST_BYTES:
             self._contents = {name: (tensor, fingerprint(tensor)) for name, tensor in self._state.names.tensors.items()}
