@@ -152,6 +152,17 @@ for step in session.steps(N):
     (x,) = next(batches)
     update(loss_of(x))
 """, {"untracked batches"}),
+    "a cycle over a tracked loader": ("""
+batches = itertools.cycle(loader)
+session.track(**train)
+for step in session.steps(N):
+    update(loss_of(next(batches)))
+""", {"untracked batches"}),
+    "a cycle over a tracked loader, in the loop's head": ("""
+session.track(**train)
+for step, x in zip(session.steps(N), itertools.cycle(loader)):
+    update(loss_of(x))
+""", {"untracked itertools.cycle(loader)"}),
     "epochs over a plain loader": ("""
 session.track(**train)
 steps = session.steps(N)

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from spot_training.flow import Flow, Function, Loop, Store, path_of, prefixes, root, within
 from spot_training.source import find, is_fetch, is_stateless, loops_at, method, parsed, yields_items
 from spot_training.used import (
+    CYCLE,
     MISSING,
     Kind,
     Owned,
@@ -303,6 +304,8 @@ class _Reader:
                 parts = parts[1:]
             for at, argument in enumerate(arguments):
                 yield from self._iterated(loop, argument, parts[at] if len(parts) == len(arguments) else target)
+        elif called in ("cycle", "itertools.cycle"):
+            yield self._untracked_finding(ast.unparse(node), CYCLE, loop.lineno)
         elif self._comes_from_tracked(node) or self._takes_steps(node) or isinstance(node, ast.Constant):
             return
         elif path and is_iterator(value):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import inspect
 import io
+import itertools
 import random
 import sys
 import sysconfig
@@ -36,6 +37,17 @@ class Kind:
     surely: bool = True
 
 
+_FROM_TRACKED = (
+    "Let it come from something tracked, as `loader = ResumableLoader(dataset, ...)`, `session.track(loader=loader)`, "
+    "`{key} = loader.forever()`"
+)
+CYCLE = Kind(
+    "a cycle, which takes one round and gives copies of that again and again, in the same order, whatever it goes over",
+    _FROM_TRACKED,
+    "it begins with its first item again",
+)
+
+
 class Owned:
     """All that is reached from what is tracked."""
 
@@ -57,7 +69,7 @@ class Owned:
         """Whether an iterator takes what it gives from something tracked."""
         if value in self:
             return True
-        if depth > _DEEPEST:
+        if depth > _DEEPEST or isinstance(value, itertools.cycle):  # after a round it gives copies of its own
             return False
         if isinstance(value, GeneratorType):
             inner: Iterable[object] = value.gi_frame.f_locals.values() if value.gi_frame else ()
@@ -150,13 +162,11 @@ def _module(module: nn.Module, owned: Owned) -> Kind | None:
 
 
 def _iterator(value: object, owned: Owned) -> Kind | None:
-    fix = (
-        "Let it come from something tracked, as `loader = ResumableLoader(dataset, ...)`, "
-        "`session.track(loader=loader)`, `{key} = loader.forever()`"
-    )
-    loss = "it begins with its first item again"
+    fix, loss = _FROM_TRACKED, "it begins with its first item again"
     if isinstance(value, torch_data.dataloader._BaseDataLoaderIter) and not hasattr(value, "state_dict"):
         return Kind("an iterator over a plain DataLoader", fix, loss)
+    if isinstance(value, itertools.cycle):
+        return CYCLE
     if owned.derives(value) or _of_ours(value):
         return None
     of_python = type(value).__module__ in ("builtins", "itertools")
