@@ -70,7 +70,7 @@ def fetch_newest(
     checkpoints: Checkpoints, *, timeout: float, connections: int = 16, passed_over: Collection[str] = (),
     stop: threading.Event | None = None,
 ) -> Fetched | None:  # fmt: skip
-    """Fetch the newest good checkpoint into an arena; as `find_newest`. It ends with Stopped soon after `stop` is set."""
+    """Fetch the newest good checkpoint into an arena; as `find_newest`. Ends with Stopped soon after `stop` is set."""
     begun = time.monotonic()
     stop = stop or threading.Event()
 
