@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -133,10 +134,12 @@ MISTAKES: list[tuple[str, int, str]] = [
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a file for each mistake."""
+def desk(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A folder with a file for each mistake, and one with all the programs that there are."""
     desk = tmp_path_factory.mktemp("desk")
     (desk / "folder").mkdir()
+    tools = tmp_path_factory.mktemp("tools")  # no gcloud, no terraform
+    (tools / "git").symlink_to(shutil.which("git") or "/usr/bin/git")
     (desk / "file").touch()
     (desk / "train.py").touch()
     (desk / "empty.yaml").touch()
@@ -147,21 +150,22 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     into = (SCRIPT % "python, train.py").replace("gs://runs", f"file://{desk}/file/bucket")
     (desk / "into-file.yaml").write_text(into)
     (desk / "cloud.yaml").write_text((ROOT / "workloads/llm/production.yaml").read_text())
-    return desk
+    return desk, tools
 
 
 @pytest.mark.parametrize(("typed", "code", "said"), MISTAKES, ids=[typed for typed, _, _ in MISTAKES])
 def test_each_mistake_is_a_sentence_with_what_to_do(
-    typed: str, code: int, said: str, desk: Path, monkeypatch: pytest.MonkeyPatch
+    typed: str, code: int, said: str, desk: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(desk)
-    monkeypatch.setenv("PATH", str(desk))  # no gcloud, no terraform
-    before = sorted(desk.iterdir())
+    here, tools = desk
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("PATH", str(tools))
+    before = sorted(here.iterdir())
     done = CliRunner(env={"COLUMNS": "200"}).invoke(app, typed.split(" "), prog_name="spot")
     told = "\n".join(line.strip("│ ") if line.startswith("│") else line for line in done.output.splitlines())
     assert (done.exit_code, type(done.exception)) == (code, SystemExit), done.output
     assert said in told
-    assert sorted(desk.iterdir()) == before
+    assert sorted(here.iterdir()) == before
 
 
 def test_what_the_machine_refuses_anywhere_is_a_sentence_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

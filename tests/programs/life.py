@@ -25,6 +25,7 @@ from agent.checkpoint.drain import Uploader
 from agent.checkpoint.saver import Saver
 from agent.config import load_run
 from agent.notices import Notice
+from agent.program.maker import Maker
 from agent.run.emergency import use_window
 from agent.run.window import Window
 from agent.store import open_store
@@ -80,7 +81,7 @@ async def _live(row: Row, at: Path) -> Outcome:
         "PATH": f"{_spot(at)}:{os.environ['PATH']}", mark.split("=", maxsplit=1)[0]: mark.split("=")[1],
     }  # fmt: skip
     host = _host(row, at, command, env, vm="one")
-    attempt = await start_attempt(host)
+    attempt = await start_attempt(host, await host.maker.make())
     host.saver.on_commit, host.saver.on_failure = attempt.saves.on_commit, attempt.saves.on_failure
     stop_listening = await _listen(host, lambda: attempt)
     ending = asyncio.create_task(await_end(attempt))
@@ -171,7 +172,7 @@ async def _bring_back(row: Row, at: Path, env: dict[str, str]) -> None:
     """Another VM, whose program ends at once."""
     shutil.rmtree(at / "saves", ignore_errors=True)
     host = _host(row, at, ["true"], env, vm="two")
-    attempt = await start_attempt(host)
+    attempt = await start_attempt(host, await host.maker.make())
     await attempt.process.ended
     await attempt.close()
     host.saver.uploader.close()
@@ -198,7 +199,8 @@ def _host(row: Row, at: Path, command: list[str], env: dict[str, str], *, vm: st
     store = open_store(f"file://{at / 'bucket'}/programs")
     saver = Saver(Checkpoints(store, "programs"), Uploader(store), 3, vm)
     ledger = Ledger(store, "programs", vm, vm)
-    return Host(run, run_file, state, command, None, saver, Health(state_dir=state), ledger, time.monotonic)
+    maker = Maker(run, run_file, state, store, command)
+    return Host(run, run_file, state, maker, None, saver, Health(state_dir=state), ledger, time.monotonic)
 
 
 def _command(row: Row, at: Path) -> list[str]:
