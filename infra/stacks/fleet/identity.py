@@ -1,8 +1,8 @@
 """Who a run's VMs are, and what that identity may do: as little as trains a run.
 
 In the bucket it creates and reads below PREFIX/RUN_ID/, and deletes below rolling/ only. Overwriting needs
-storage.objects.delete too, so what it has written to milestones/, results/, metrics/, events/ and line/ stays as
-written, whoever takes over a VM. Uploads need `create`, downloads and the source of a copy `get`, a copy's target
+storage.objects.delete too, so what it has written to milestones/, results/, metrics/, events/, environments/ and line/
+stays as written, whoever takes over a VM. Uploads need `create`, downloads and the source of a copy `get`, a copy's target
 `create`, all of them create-only; nothing of the agent's asks for the bucket's own metadata.
 """
 
