@@ -2,8 +2,8 @@
 
 In the bucket it creates and reads below PREFIX/RUN_ID/, and deletes below rolling/ only. Overwriting needs
 storage.objects.delete too, so what it has written to milestones/, results/, metrics/, events/, environments/ and line/
-stays as written, whoever takes over a VM. Uploads need `create`, downloads and the source of a copy `get`, a copy's target
-`create`, all of them create-only; nothing of the agent's asks for the bucket's own metadata.
+stays as written, whoever takes over a VM. Uploads need `create`, downloads and the source of a copy `get`, a copy's
+target `create`, all of them create-only; nothing of the agent's asks for the bucket's own metadata.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ import structlog
 from agent.config import RunConfig
 from agent.config.program import Program
 from agent.program import archive
+from agent.program.helper import run_helper
 from agent.program.maker import Maker
 from agent.program.trouble import PrepareError
 from agent.store import Corrupt, NotFound, open_store
@@ -117,26 +118,17 @@ def test_the_programs_environment_is_apart_from_the_agents_and_has_the_session(t
     assert str(Path(sys.executable).parent) not in started(program, "bash", "-c", "command -v python").stdout
 
 
-@pytest.mark.parametrize(
-    ("more", "setup", "said"),
-    [
-        (
-            NEEDS,
-            "echo the last words\nexit 9\n",
-            "failed with exit status 9. Its last lines:\n  the last words",
-        ),
-        (NEEDS, "sleep 60 & echo $! > child; sleep 60\n", "setup.sh) had no end after"),
-    ],
-)
-def test_what_fails_is_said_with_its_last_lines_and_in_time(
-    tmp_path: Path, vms: Path, more: str, setup: str, said: str
-) -> None:
-    run_file = code(tmp_path, "", more=more, setup=setup)
-    run = shipped(run_file, tmp_path)
-    supervision = run.supervision.model_copy(update={"prepare_timeout": 0.8})
+def test_a_setup_that_fails_is_said_with_its_last_lines(tmp_path: Path, vms: Path) -> None:
+    run = shipped(code(tmp_path, "", setup="echo the last words\nexit 9\n"), tmp_path)
     with pytest.raises(PrepareError) as error:
-        made(maker(run.model_copy(update={"supervision": supervision}), vms, "one"))
-    assert said in str(error.value)
-    child = vms / "one/code/child"
-    if child.exists():  # and nothing of it goes on
-        assert not Path(f"/proc/{child.read_text().strip()}/exe").exists()
+        made(maker(run, vms, "one"))
+    assert str(error.value) == (
+        "workload.setup (setup.sh) failed with exit status 9. Its last lines:\n  the last words"
+    )
+
+
+def test_what_has_no_end_is_ended_in_time_with_all_that_it_started(tmp_path: Path) -> None:
+    endless = ["sh", "-c", "sleep 60 & echo $! > child; sleep 60"]
+    with pytest.raises(PrepareError, match="a setup had no end after 0 s: supervision.prepare_timeout"):
+        asyncio.run(run_helper("a setup", endless, folder=tmp_path, env=os.environ, timeout=0.3))
+    assert not Path(f"/proc/{(tmp_path / 'child').read_text().strip()}/exe").exists()
