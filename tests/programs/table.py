@@ -41,7 +41,8 @@ that catch SIGTERM. Where nobody hears either, the event `notice_unheard` says s
 @dataclass(frozen=True)
 class Row:
     """`expects`: `PATH=TEXT` is a file that begins so, `PATH` one that is there, `!PATH` one that is not; `nothing`: no
-    save; `step=N`: the record's; `lost<S`: seconds; `used<S`, `used>S`: how long the window was; `event:NAME`."""
+    save; `old:PATH`, `mode:PATH=M`: its time and mode; `step=N`: the record's; `lost<S`: seconds; `used<S`, `used>S`:
+    how long the window was; `event:NAME`; `ending:CAUSE`."""
 
     script: Path
     way: str

@@ -91,6 +91,10 @@ def holds(expected: str, outcome: Outcome) -> bool:
         return any(event["event"] == found[1] for event in outcome.events)
     if found := re.fullmatch(r"ending:(\w+)", expected):
         return outcome.ending is not None and outcome.ending.cause == found[1]
+    if found := re.fullmatch(r"old:(.+)", expected):
+        return (outcome.folder / found[1]).stat().st_mtime < 1.7e9
+    if found := re.fullmatch(r"mode:(.+)=(\d+)", expected):
+        return oct((outcome.folder / found[1]).stat().st_mode & 0o777) == f"0o{found[2]}"
     if expected.startswith("!"):
         return not os.path.lexists(outcome.folder / expected[1:])
     if (outcome.folder / expected).exists():

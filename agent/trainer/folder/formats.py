@@ -12,10 +12,13 @@ _ZIP, _ZIP_END = b"PK\x03\x04", b"PK\x05\x06"
 _ZIP_TAIL = 22 + 65_535  # the end record and the longest comment
 _LONGEST_HEADER = 100 << 20
 _SAFETENSORS = ".safetensors"
+_KNOWN = (_SAFETENSORS, ".pt", ".pth", ".ckpt", ".bin", ".zip", ".npz", ".tar", ".model")
 
 
 def is_torn(path: Path) -> str:
     """Why the file is not whole, in words; empty where it is, or where nobody can know."""
+    if not path.name.endswith(_KNOWN):
+        return ""
     try:
         with path.open("rb") as file:
             head = file.read(8)

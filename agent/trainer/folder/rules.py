@@ -15,13 +15,15 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from fnmatch import fnmatchcase, translate
+from functools import lru_cache
 from pathlib import Path
 
 from agent.checkpoint.listing import TOP, FolderEntry
 from agent.trainer.folder.loose import is_loose
 
 _ASIDE = ("*.tmp", "*.tmp-*", "tmp-*", ".tmp*", "*.part", "*.partial", "*.incomplete", "*.orbax-checkpoint-tmp*")
+_ASIDE_NAME = re.compile("|".join(map(translate, _ASIDE)), re.DOTALL)
 _NUMBER = re.compile(r"\d+")
 _STEP = re.compile(
     r"(?:global[_-]?step|step|iter(?:ation)?|checkpoint|ckpt|update|batch)s?[=_-]?0*(\d+)(?!\d)", re.IGNORECASE
@@ -46,7 +48,7 @@ class Save:
 
 def is_aside(path: str) -> bool:
     """Whether it is what becomes something else once it is whole, by the name it has until then."""
-    return any(fnmatchcase(name, each) for name in path.split("/") for each in _ASIDE)
+    return any(map(_ASIDE_NAME.match, path.split("/")))
 
 
 def step_in(path: str) -> int | None:
@@ -89,7 +91,14 @@ def saves_by_name(entries: Iterable[FolderEntry]) -> list[Save]:
 
 def above(path: str) -> list[str]:
     """The path and those it is in."""
-    parts = path.split("/")
+    if "/" not in path:
+        return [path]
+    return [*_above_folder(path.rpartition("/")[0]), path]
+
+
+@lru_cache(maxsize=4096)
+def _above_folder(folder: str) -> list[str]:
+    parts = folder.split("/")
     return ["/".join(parts[: at + 1]) for at in range(len(parts))]
 
 

@@ -152,7 +152,10 @@ class Judge:
             take = []
         keep = {TOP, *(entry.path for entry in take)}
         ordered = [entry for entry in entries if entry.path in keep and not _leads_into(entry, half)]
-        marked = [each._replace(loose=each.path in carried) if each.kind == "file" else each for each in ordered]
+        marked = [
+            each._replace(loose=True) if each.path in carried and each.kind == "file" and not each.loose else each
+            for each in ordered
+        ]
         step = self._step(saves, whole, members)
         return Judged(entries, marked, frozenset(carried), half, tuple(unsettled), writing, stillness, step)
 

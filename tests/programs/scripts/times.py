@@ -1,8 +1,7 @@
 # finds its newest save by time, and its files' modes matter
 # Group: What else is in the folder
 # Promise: times and modes as they were
-# Expect: step-1/model=1 step-2/run.sh
-# How: check=times
+# Expect: step-1/model=1 old:step-1/model mode:step-2/run.sh=750
 
 import os
 
