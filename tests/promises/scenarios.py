@@ -373,7 +373,7 @@ def _flood(on: Stage) -> Expected:
 
 def _full_disk(on: Stage) -> Expected:
     filler = on.fleet.out / "vms" / "filler"
-    with filler.open("wb") as file, contextlib.suppress(OSError):
+    with contextlib.suppress(OSError), filler.open("wb") as file:
         while True:
             file.write(bytes(1 << 14))
             file.flush()
