@@ -16,7 +16,8 @@ MADE := $(VENV)/.made
 LOCKED := $(VENV)/.locked
 TORCHED := $(VENV)/.torch
 READY := $(VENV)/.ready
-# What only the cloud side needs: large, so that `make demo` and `make llm` do without.
+# What only a contributor needs, and what only the cloud side does: `make demo` and `make llm` do without both.
+DEV := $(VENV)/.dev
 CLOUD := $(VENV)/.cloud
 # checkov's pins clash with ours: it has an environment of its own.
 CHECKOV := $(VENV)/checkov/.made
@@ -34,6 +35,8 @@ SHARD ?=
 .PHONY: help venv demo llm bench test test-slow scenarios strikes kinds programs rehearsals test-all check format lock clean another-torch
 .PHONY: synth doctor deploy diff start stop destroy logs ssh drill which-run validate checkov golden pages
 
+ON_THE_PATH = printf '%s\n' 'For your own training, put spot on the PATH of this shell: source $(BIN)/activate' 'Then: spot run RUN.yaml'
+
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@printf '%s\n' '' \
@@ -48,10 +51,12 @@ help: ## Show this
 	  '  make venv TORCH=./torch-2.13.0+cpu-cp311-cp311-linux_x86_64.whl' \
 	  'The choice stays until another one is made.'
 
-venv: $(CLOUD) ## Install everything into .venv
+venv: $(CLOUD) $(DEV) ## Install everything into .venv
+	@$(ON_THE_PATH)
 
 demo: $(READY) ## Train, preempt, resume on the local cloud; prove that nothing was lost
-	@$(BIN)/python -m infra.local.demo
+	@$(BIN)/python -m infra.local.demo $(ARGS)
+	@$(ON_THE_PATH)
 
 llm: $(READY) ## Train RUN on the local cloud
 	@$(BIN)/spot run $(RUN)
@@ -67,13 +72,13 @@ checkov: $(CLOUD) $(CHECKOV) ## Ask checkov about the security of RUN's stacks
 	@$(BIN)/spot synth $(CLOUD_RUN)
 	@$(BIN)/python -m infra.proof.checkov cdktf.out
 
-golden: $(CLOUD) ## Renew what the stacks of each example are compared with; look at the diff, and commit it
+golden: $(CLOUD) $(DEV) ## Renew what the stacks of each example are compared with; look at the diff, and commit it
 	@$(BIN)/python -m pytest tests/cloud/test_golden.py --update-golden
 
 doctor: $(CLOUD) ## Say what is between this machine and a running fleet
 	@$(BIN)/spot doctor $(if $(NAMED),$(RUN)) $(ARGS)
 
-pages: $(READY) ## Renew the pages of docs/ that are written from the code
+pages: $(DEV) ## Renew the pages of docs/ that are written from the code
 	@$(BIN)/python -m tests.pages
 
 # Each is `spot NAME RUN.yaml`, which asks before it changes anything.
@@ -104,40 +109,40 @@ drill: $(NEEDS_RUN) $(READY) ## Have one Spot VM of RUN taken away, for real
 which-run:
 	@echo 'Which run? Name its file: make $(firstword $(MAKECMDGOALS)) RUN=path/to/run.yaml' >&2; exit 2
 
-bench: $(READY) ## Measure saving, restoring and noticing; write out/bench/results.json
+bench: $(DEV) ## Measure saving, restoring and noticing; write out/bench/results.json
 	@$(BIN)/python -m infra.bench
 
 # A process a core, and no more than four: each of them loads what the tests need. ARGS="-n 0" is one, for a debugger.
-test: $(CLOUD) ## Run the fast tests
+test: $(CLOUD) $(DEV) ## Run the fast tests
 	@$(BIN)/python -m pytest -m "not slow" -n logical --maxprocesses 4 --dist worksteal $(ARGS)
 
-test-slow: $(CLOUD) ## Run the reality tests, which take minutes
+test-slow: $(CLOUD) $(DEV) ## Run the reality tests, which take minutes
 	@$(BIN)/python -m pytest -m slow $(ARGS)
 
-scenarios: $(CLOUD) ## Play every scenario, or those of SHARD=i/n
+scenarios: $(CLOUD) $(DEV) ## Play every scenario, or those of SHARD=i/n
 	@SHARD=$(or $(SHARD),1/1) $(BIN)/python -m pytest tests/promises/test_scenarios.py $(ARGS)
 
-strikes: $(CLOUD) ## Strike runs at random: STRIKES=300 of them, drawn by SEED, or those of SHARD=i/n
+strikes: $(CLOUD) $(DEV) ## Strike runs at random: STRIKES=300 of them, drawn by SEED, or those of SHARD=i/n
 	@STRIKES=$(or $(STRIKES),300) SEED=$(SEED) SHARD=$(or $(SHARD),1/1) $(BIN)/python -m pytest -s tests/promises/test_strikes.py $(ARGS)
 
-kinds: $(CLOUD) ## Cut and resume every kind of script in docs/what-resumes.md
+kinds: $(CLOUD) $(DEV) ## Cut and resume every kind of script in docs/what-resumes.md
 	@EVERY_ROW=1 $(BIN)/python -m pytest tests/kinds $(ARGS)
 
-programs: $(CLOUD) ## Run every program of docs/what-programs.md: under two minutes
+programs: $(CLOUD) $(DEV) ## Run every program of docs/what-programs.md: under two minutes
 	@EVERY_ROW=1 $(BIN)/python -m pytest tests/programs $(ARGS)
 
-rehearsals: $(CLOUD) ## Rehearse every script of tests/rehearse: each fault is found, nothing is said against the others
+rehearsals: $(CLOUD) $(DEV) ## Rehearse every script of tests/rehearse: each fault is found, nothing is said against the others
 	@EVERY_ROW=1 $(BIN)/python -m pytest tests/rehearse $(ARGS)
 
-test-all: $(CLOUD) ## Run both
+test-all: $(CLOUD) $(DEV) ## Run both
 	@$(BIN)/python -m pytest $(ARGS)
 
-check: $(CLOUD) ## Lint, format and types, without changing anything
+check: $(CLOUD) $(DEV) ## Lint, format and types, without changing anything
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 
-format: $(READY) ## Format, and fix what can be fixed
+format: $(DEV) ## Format, and fix what can be fixed
 	@$(BIN)/ruff check --fix-only
 	@$(BIN)/ruff format
 
@@ -146,8 +151,10 @@ COMPILE = CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/pip-compile --quiet --upgrad
 
 lock: $(MADE) ## Renew the lock files (some minutes)
 	@$(PIP) install --quiet pip-tools
-	@$(COMPILE) --extra workloads --extra dev --output-file $(VENV)/new.lock pyproject.toml
-	@sed '/^# WARNING/,$$d' $(VENV)/new.lock > requirements.lock
+	@$(COMPILE) --extra workloads --output-file $(VENV)/new.lock pyproject.toml
+	@$(BIN)/python -m infra.stacks.packages.lock $(VENV)/new.lock workloads > requirements.lock
+	@$(COMPILE) --constraint requirements.lock --extra dev --extra frameworks --output-file $(VENV)/new.lock pyproject.toml
+	@$(BIN)/python -m infra.stacks.packages.lock --more $(VENV)/new.lock dev frameworks > requirements-dev.lock
 	@$(COMPILE) --constraint requirements.lock --extra cloud --output-file $(VENV)/new.lock pyproject.toml
 	@sed '/^# WARNING/,$$d' $(VENV)/new.lock > requirements-cloud.lock
 	@$(COMPILE) --output-file $(VENV)/new.lock requirements-checkov.in
@@ -170,7 +177,7 @@ $(MADE):
 	@touch $@
 
 $(LOCKED): requirements.lock | $(MADE)
-	@echo 'Installing requirements.lock into .venv (the first time takes a minute or two)'
+	@echo 'Installing requirements.lock into .venv (the first time takes a minute)'
 	@$(PIP) install --quiet --require-hashes -r requirements.lock
 	@touch $@
 
@@ -181,6 +188,12 @@ $(TORCHED): | $(LOCKED)
 
 $(READY): pyproject.toml $(LOCKED) $(TORCHED)
 	@$(PIP) install --quiet --no-build-isolation --no-deps --editable .
+	@touch $@
+
+# Without what they need: the lock is whole but for PyTorch, which is there.
+$(DEV): requirements-dev.lock $(READY)
+	@echo 'Installing requirements-dev.lock into .venv'
+	@$(PIP) install --quiet --no-deps --require-hashes -r requirements-dev.lock
 	@touch $@
 
 $(CLOUD): requirements-cloud.lock $(READY)

@@ -25,7 +25,7 @@ _REST = """\
 Makefile               `make help`
 cdktf.json             What `cdktf` and `cdktn` start
 pytorch.txt            The PyTorch that is installed where none is chosen: into .venv, and on a VM whose image has none
-requirements*.lock     Every dependency but PyTorch, with hashes: of training, of the stacks, of checkov
+requirements*.lock     Every dependency but PyTorch, with hashes: of training, of tests, of the stacks, of checkov
 """
 _TREE = """\
 # The tree

@@ -63,7 +63,7 @@ def emitted() -> dict[str, set[str]]:
     }
     unpacked = {
         "resumed": {field.name for field in dataclasses.fields(Resume)},
-        "window": {"source", "detail", "cause", "left_s", "last", "reason"},
+        "window": {"deadline_s", "warning_s"},
         "window_used": {f"{prefix}{mark}_s" for mark in marks for prefix in ("", "last_")},
     }
     events: dict[str, set[str]] = {}

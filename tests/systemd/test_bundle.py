@@ -11,6 +11,7 @@ import tomllib
 from pathlib import Path
 
 from infra.stacks.packages.bundle import PACKAGES, ROOT, build, requirements
+from infra.stacks.packages.lock import Lock, pruned
 
 
 def test_the_same_sources_give_the_same_bytes_and_the_bundle_is_named_after_them(tmp_path: Path) -> None:
@@ -56,3 +57,32 @@ def test_the_requirements_are_pinned_by_hash_and_whole_and_leave_pytorch_out() -
         for block in re.split(r"\n(?=[\w.-]+==)", parts[part].strip()):
             assert "--hash=sha256:" in block, block
     assert "httpcore2==" in parts["agent"], "what our dependencies need is there too"
+
+
+def test_the_locks_hold_what_each_is_for_and_nothing_that_pytorch_alone_needs() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    training, more = (Lock((ROOT / f"requirements{name}.lock").read_text()) for name in ("", "-dev"))
+    assert training.blocks.keys() & more.blocks.keys() == set()
+    assert training.closure([*project["dependencies"], *extras["workloads"], "setuptools"]) == training.blocks.keys()
+    both = Lock("\n".join([*training.blocks.values(), *more.blocks.values()]) + "\n")
+    assert (
+        both.closure([*project["dependencies"], *extras["workloads"], *extras["dev"], *extras["frameworks"]])
+        | {"setuptools"}
+        == both.blocks.keys()
+    )
+    assert [name for name in both.blocks if name.startswith(("nvidia", "cuda", "triton", "torch==", "sympy"))] == []
+
+
+def test_what_pytorch_alone_needs_is_left_out_of_a_lock_and_what_others_need_too_is_not() -> None:
+    text = "\n".join(
+        f"{name}==1 \\\n    --hash=sha256:00\n    # via{via}"
+        for name, via in (
+            ("accelerate", " spot-training (pyproject.toml)"), ("nvidia-x", " torch"),
+            ("filelock", "\n    #   torch\n    #   transformers"), ("mpmath", " sympy"),
+            ("sympy", " torch"), ("torch", " accelerate"), ("transformers", " spot-training (pyproject.toml)"),
+        )
+    )  # fmt: skip
+    wanted = ["accelerate", "transformers>=5", "torch>=2.9"]
+    assert Lock(text + "\n").closure(wanted) == {"accelerate", "transformers", "filelock"}
+    assert list(Lock(pruned(text + "\n", ["workloads"], without={"filelock"})).blocks) == ["transformers"]

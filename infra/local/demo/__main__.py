@@ -29,7 +29,7 @@ from infra.local.vm import VmError
 
 TEMPLATE = Path("workloads/llm/demo.yaml")
 REFERENCE, INTERRUPTED = "demo-reference", "demo-spot"
-_STEP_S = 1.2
+_STEP_S = 0.8
 _PROBE_STEPS = 6
 _PROBE_COLD = 3  # a new process's first steps wait for memory and caches
 _PROBE_TIMEOUT_S = 180.0

@@ -15,7 +15,7 @@ from infra.local.vm import Event
 _START_S = 60.0
 _STEP_S = 60.0
 _OUTAGE_S = 4.0
-_INTO_A_STEP_S = 0.5
+_INTO_A_STEP_S = 0.3
 CADENCE = 5  # steps, as in workloads/llm/demo.yaml
 
 

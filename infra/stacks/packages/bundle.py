@@ -15,15 +15,15 @@ import gzip
 import hashlib
 import io
 import os
-import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
 import tomllib
-from collections.abc import Iterable
 from pathlib import Path
+
+from infra.stacks.packages.lock import Lock
 
 ROOT = Path(__file__).resolve().parents[3]
 PREFIX = "packages"
@@ -32,7 +32,6 @@ PYTORCH = "pytorch.txt"
 """Which PyTorch a VM gets whose image has none. Not in the lock: the build depends on the machine."""
 _WHEEL_FILES = ("pyproject.toml", "README.md", "LICENSE")
 _EPOCH = "315532800"  # 1980-01-01, the first day that a zip file, and so a wheel, can name
-_BLOCK = re.compile(r"^([A-Za-z0-9._-]+)==[^\n]*\n(?:[ ]+[^\n]*\n?)*", re.MULTILINE)
 _UPLOAD_S = 600.0
 
 
@@ -83,17 +82,11 @@ def pack(folder: Path) -> bytes:
 
 def requirements(root: Path = ROOT) -> dict[str, str]:
     """What `agent` and `workloads` need, cut out of the lock with its hashes. PyTorch is not in it: see PYTORCH."""
-    lock = (root / "requirements.lock").read_text()
-    blocks = {_normal(found[1]): found[0].rstrip() for found in _BLOCK.finditer(lock)}
-    needs: dict[str, set[str]] = {}
-    for name, block in blocks.items():
-        for parent in re.findall(r"^ +#(?: +via)? +([A-Za-z0-9._-]+)", block, re.MULTILINE):
-            if parent != "via":
-                needs.setdefault(_normal(parent), set()).add(name)
+    lock = Lock((root / "requirements.lock").read_text())
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
-    agent = _closure(project["dependencies"], needs)
-    workloads = _closure(project["optional-dependencies"]["workloads"], needs) - agent
-    return {part: _lock_of(sorted(names), blocks) for part, names in (("agent", agent), ("workloads", workloads))}
+    agent = lock.closure(project["dependencies"])
+    workloads = lock.closure(project["optional-dependencies"]["workloads"]) - agent
+    return {part: _lock_of(sorted(names), lock.blocks) for part, names in (("agent", agent), ("workloads", workloads))}
 
 
 def upload(bundle: Path, bucket: str) -> str:
@@ -149,23 +142,10 @@ def _fill_wheelhouse(content: Path) -> None:
             raise BundleError(f"pip could not fetch the wheels of {file.name}; it says above why")
 
 
-def _closure(wanted: Iterable[str], needs: dict[str, set[str]]) -> set[str]:
-    found: set[str] = set()
-    front = {_normal(re.split(r"[\[<>=!~; ]", name, maxsplit=1)[0]) for name in wanted} - {"torch"}
-    while front:
-        found |= front
-        front = set().union(*(needs.get(name, set()) for name in front)) - found
-    return found
-
-
 def _lock_of(names: list[str], blocks: dict[str, str]) -> str:
     if missing := [name for name in names if name not in blocks]:
         raise BundleError(f"requirements.lock lacks {', '.join(missing)}\n    fix: make lock")
     return "\n".join(blocks[name] for name in names) + "\n"
-
-
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def main() -> None:
