@@ -132,7 +132,7 @@ class AtHome:
         rows = measure(RunRecords(self.store), self.strikes.struck)
         lost = [row.steps_lost for row in rows]
         known = [steps for steps in lost if steps is not None]
-        total = f"{len(rows)} times it was taken away; {sum(known)} steps were trained again"
+        total = f"taken away {len(rows)} time{'s' * (len(rows) > 1)}; {sum(known)} steps were trained again"
         self.screen.show(draw(rows))
         self.screen.say(total + (f", of {len(lost) - len(known)} it is not known" if len(known) < len(lost) else ""))
 

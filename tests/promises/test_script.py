@@ -102,7 +102,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on_until_the_run_is_complete(spo
     assert done.returncode == 0, done.stdout + done.stderr
     told = " ".join(done.stdout.split())
     assert "VM boot 6: agent up" in told
-    assert re.search(r"power cut .* preempt .* 2 times it was taken away; \d+ steps were trained again", told), told
+    assert re.search(r"power cut .* preempt .* taken away 2 times; \d+ steps were trained again", told), told
     entries = line(tmp_path)
     assert [entry["kind"] for entry in entries].count("claim") == 6
     assert (entries[-1]["kind"], entries[-1]["step"]) == ("done", 40)

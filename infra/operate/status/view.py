@@ -68,7 +68,7 @@ def _state(standing: Standing) -> str:
         case "training":
             return f"training, as far as its bucket tells{heard}"
         case "starting":
-            return f"starting: a VM has claimed it, and has done no step yet{heard}"
+            return f"starting, or further: a VM has claimed it, and no step or save since is in its bucket{heard}"
         case "between VMs":
             return f"between two VMs{heard}"
         case "stopped":
