@@ -73,6 +73,7 @@ def started(spot: list[str], tmp_path: Path, *, log: str) -> subprocess.Popen[by
     return process
 
 
+@pytest.mark.timeout(300)
 def test_ctrl_c_saves_and_the_same_command_goes_on_until_the_run_is_complete(spot: list[str], tmp_path: Path) -> None:
     first = started(spot, tmp_path, log="first")
     second = subprocess.run(spot, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
