@@ -88,7 +88,11 @@ class _App:
     before: Mapping[str, Collection[str]]
 
     def mistakes(self) -> Iterator[Mistake]:
-        names = [(self._pattern(node, name), node) for node in self.blocks for name in self._names(node)]
+        names = [
+            (pattern_of(name, self.blocks[node], self.stacks[node[0]]), node)
+            for node in self.blocks
+            for name in self._names(node)
+        ]
         enabled = {
             self.blocks[node]["service"].removesuffix(".googleapis.com"): node
             for node in self.blocks
@@ -179,18 +183,17 @@ class _App:
     def _names(self, node: Node) -> tuple[str, ...]:
         return () if node[1].startswith("data.") else NAMED.get(_type(node[1]), ())
 
-    def _pattern(self, node: Node, name: str) -> re.Pattern[str]:
-        """What to look for in FIELD:TEXT."""
-        stack, _ = node
-        project = self.stacks[stack].get("provider", {}).get("google", [{}])[0].get("project", "")
-        exact = name.startswith("=")
-        text = re.escape(name.removeprefix("=").format_map({"project": project} | self.blocks[node]))
-        return re.compile(rf"^{text}$" if exact else rf"(?<![\w.-]){text}(?![\w-]|\.\w)")
-
     @staticmethod
     def _late(node: Node, other: Node, path: str, reason: str) -> Mistake:
         fix = f"refer to it, or write depends_on {other[1]}" if node[0] == other[0] else f"let it depend on {other[0]}"
         return Mistake(stack=node[0], path=path, reason=reason, fix=fix)
+
+
+def pattern_of(name: str, body: Json, stack: Json) -> re.Pattern[str]:
+    """What to look for in FIELD:TEXT, for one of NAMED's ways to name a resource."""
+    project = stack.get("provider", {}).get("google", [{}])[0].get("project", "")
+    text = re.escape(name.removeprefix("=").format_map({"project": project} | body))
+    return re.compile(rf"^{text}$" if name.startswith("=") else rf"(?<![\w.-]){text}(?![\w-]|\.\w)")
 
 
 def _type(address: str) -> str:
