@@ -6,9 +6,10 @@ set -euo pipefail
 METADATA=http://${GCE_METADATA_HOST:-169.254.169.254}/computeMetadata/v1/instance
 curl_metadata() { curl --silent --show-error --fail --retry 5 --max-time 20 --header 'Metadata-Flavor: Google' "$@"; }
 
+# The image's own updates run at its first boot, and hold apt's lock for minutes.
 export DEBIAN_FRONTEND=noninteractive
-apt-get update -qq
-apt-get install -y -qq --no-install-recommends mdadm python3-venv
+apt-get update -qq -o DPkg::Lock::Timeout=600
+apt-get install -y -qq -o DPkg::Lock::Timeout=600 --no-install-recommends mdadm python3-venv
 
 curl_metadata "$METADATA/attributes/spot-startup" >/run/spot-startup.sh
 bash /run/spot-startup.sh --bake
