@@ -75,7 +75,7 @@ def emitted() -> dict[str, set[str]]:
         assert isinstance(event.value, str)
         fields = {keyword.arg for keyword in call.keywords if keyword.arg}
         if any(keyword.arg is None for keyword in call.keywords):
-            fields |= unpacked[event.value]
+            fields |= unpacked.get(event.value, set())  # of another, a metric can count on no field
         events.setdefault(event.value, set()).update(fields | {"event", "run_id"})
     return events
 
