@@ -32,7 +32,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 SHARD ?=
-.PHONY: help venv demo llm bench test test-slow scenarios strikes kinds programs rehearsals test-all check format lock clean another-torch
+.PHONY: help venv demo llm bench test test-slow scenarios strikes kinds examples programs rehearsals test-all check format lock clean another-torch
 .PHONY: synth doctor deploy diff start stop destroy logs ssh drill which-run validate checkov golden pages
 
 ON_THE_PATH = printf '%s\n' 'For your own training, put spot on the PATH of this shell: source $(BIN)/activate' 'Then: spot run RUN.yaml'
@@ -124,6 +124,9 @@ scenarios: $(CLOUD) $(DEV) ## Play every scenario, or those of SHARD=i/n
 
 strikes: $(CLOUD) $(DEV) ## Strike runs at random: STRIKES=300 of them, drawn by SEED, or those of SHARD=i/n
 	@STRIKES=$(or $(STRIKES),300) SEED=$(SEED) SHARD=$(or $(SHARD),1/1) $(BIN)/python -m pytest -s tests/promises/test_strikes.py $(ARGS)
+
+examples: $(CLOUD) $(DEV) ## Preempt every example of docs/frameworks.md three times, and compare it with itself undisturbed
+	@EVERY_ROW=1 $(BIN)/python -m pytest tests/examples $(ARGS)
 
 kinds: $(CLOUD) $(DEV) ## Cut and resume every kind of script in docs/what-resumes.md
 	@EVERY_ROW=1 $(BIN)/python -m pytest tests/kinds $(ARGS)
