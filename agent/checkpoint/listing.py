@@ -20,6 +20,8 @@ from agent.store import Corrupt, Store
 Kind = Literal["file", "folder", "link", "hard"]
 LISTING = "listing"
 """In a checkpoint's `state`: where its list of files is, and how long."""
+UNKNOWN = -1
+"""The time of what format 1 did not know it of."""
 TOP = "."
 """The path of the folder itself."""
 
@@ -130,7 +132,7 @@ def _first_format(files: Any, where: str) -> Listing:
     try:
         for each in files:
             path, kind, size = each["path"], each.get("kind", "file"), each.get("size", 0)
-            entries.append(FolderEntry(path, kind, each["mode"], size, target=each.get("target", "")))
+            entries.append(FolderEntry(path, kind, each["mode"], size, UNKNOWN, target=each.get("target", "")))
             if size:
                 extents[path] = [Extent(each["offset"], size, 0)]
     except (KeyError, TypeError, AttributeError) as error:

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from agent.checkpoint.listing import TOP, FolderEntry, Listing, read_listing
+from agent.checkpoint.listing import TOP, UNKNOWN, FolderEntry, Listing, read_listing
 from agent.checkpoint.manifest import Manifest, Part
 from agent.checkpoint.stored import Stored
 from agent.store import Corrupt, Store
@@ -205,7 +205,7 @@ def _finish(aside: Path, listing: Listing, cut: Collection[str]) -> None:
                 os.makedirs(os.path.dirname(path), exist_ok=True)
                 os.symlink(entry.target, path)
                 _own(path, entry)
-                if entry.mtime_ns:
+                if entry.mtime_ns != UNKNOWN:
                     os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns), follow_symlinks=False)
             case "hard":
                 os.link(f"{top}/{entry.target}", path)
@@ -230,7 +230,7 @@ def _dress(what: int | str, entry: FolderEntry) -> None:
     """Owner, mode and times."""
     _own(what, entry)
     os.chmod(what, entry.mode)
-    if entry.mtime_ns:
+    if entry.mtime_ns != UNKNOWN:
         os.utime(what, ns=(entry.mtime_ns, entry.mtime_ns))
 
 

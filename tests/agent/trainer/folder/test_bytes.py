@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
@@ -91,7 +91,10 @@ def build(top: Path, things: list[tuple[bytes, str, int, int]]) -> None:
             made.append(path)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@pytest.mark.slow
+@settings(
+    max_examples=20, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck), derandomize=True
+)
 @given(first=_THINGS, then=_THINGS)
 def test_whatever_a_folder_holds_comes_back_and_so_does_what_it_holds_later(first: Any, then: Any) -> None:
     with tempfile.TemporaryDirectory() as room:
@@ -106,6 +109,7 @@ def test_whatever_a_folder_holds_comes_back_and_so_does_what_it_holds_later(firs
         assert picture(Path(room) / "back") == before
 
 
+@pytest.mark.slow
 def test_a_file_with_holes_takes_no_more_room_than_its_content(store: Watched, tmp_path: Path) -> None:
     folder = tmp_path / "saves"
     folder.mkdir()
@@ -233,6 +237,7 @@ def test_after_a_reboot_what_is_newer_stays_and_what_is_not_comes_from_the_bucke
     assert begin(store, folder, claimant="one more boot").source == "disk"
 
 
+@pytest.mark.slow
 def test_where_another_vm_has_gone_on_what_the_bucket_lacks_is_put_aside_and_no_more_than_two_of_these_stay(
     store: Watched, folder: Path, tmp_path: Path
 ) -> None:
@@ -250,6 +255,7 @@ def test_where_another_vm_has_gone_on_what_the_bucket_lacks_is_put_aside_and_no_
     assert [(old / "mine").read_text() for old in put_aside(folder)] == ["1", "2"]
 
 
+@pytest.mark.slow
 def test_a_state_that_fails_each_time_is_passed_over_disk_first_and_what_was_there_is_put_aside(
     store: Watched, folder: Path
 ) -> None:
@@ -305,6 +311,7 @@ find_newest(Checkpoints(store, "run"), bring, layout="folder", timeout=20.0)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", ["while parts are written", "before the exchange", "amid the exchange"])
 def test_a_restore_that_is_killed_loses_nothing_and_the_next_one_is_whole(
     store: Watched, folder: Path, tmp_path: Path, at: str
