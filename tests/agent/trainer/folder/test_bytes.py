@@ -22,7 +22,7 @@ from agent.checkpoint.bucket import Checkpoints
 from agent.checkpoint.restore import RestoreError
 from agent.store import open_store
 from agent.telemetry.ledger import Resume
-from agent.trainer.folder import aside
+from agent.trainer.folder import aside, blocks
 from agent.trainer.folder.begin import begin_folder
 from agent.trainer.folder.scan import FolderError, scan_folder
 from agent.trainer.restarts import DISK
@@ -132,18 +132,29 @@ def test_a_file_with_holes_takes_no_more_room_than_its_content(store: Watched, t
 def test_what_did_not_change_is_not_sent_again_and_outlives_the_checkpoint_it_came_with(
     store: Watched, folder: Path, tmp_path: Path
 ) -> None:
-    """The saver keeps two: from the third on the first one's objects are in nobody's folder any more."""
+    """The saver keeps four, so that the first one goes, whose objects they refer to."""
 
-    def change(number: int) -> Callable[[], object]:
-        return lambda: (folder / "deep" / "0").write_bytes(os.urandom(900 + number))
+    pictures: list[dict[str, Any]] = []
 
+    def change(name: str, size: int) -> Callable[[], object]:
+        def write() -> None:
+            pictures.append(picture(folder))
+            (folder / name).write_bytes(os.urandom(size))
+
+        return write
+
+    small = [change("deep/0", 900 + number) for number in range(4)]
     with capture_logs() as said:
-        assert save(store, folder, *(change(number) for number in range(4))) == ["staged"] * 5
-    assert steps(store) == [5, 4]
-    assert max(sent(said)[1:]) < 5000, "one small file, and the list of them"
-    assert not [name for name in store.names("rolling/") if f"/{3:012d}-" in name], "what nobody refers to is gone"
+        assert save(store, folder, *small[:2], change("large", MB), *small[2:], keep=4) == ["staged"] * 6
+    assert steps(store) == [6, 5, 4, 3]
+    first, *later = sent(said)
+    assert (first > 11 * MB, later[2] > MB) == (True, True)
+    assert max(*later[:2], *later[3:]) < 5000, "one small file, and the list of them"
+    assert not [name for name in store.names("rolling/") if f"/{2:012d}-" in name], "what nobody refers to is gone"
     bring_back(store, tmp_path / "back")
     assert picture(tmp_path / "back") == picture(folder)
+    bring_back(store, tmp_path / "older", passed_over=[f"rolling/{step:012d}-{1:05d}" for step in (6, 5, 4)])
+    assert picture(tmp_path / "older") == pictures[2], "with what no newer one refers to any more"
 
 
 def test_a_program_that_replaces_or_deletes_what_is_being_saved_disturbs_nothing(
@@ -170,8 +181,12 @@ def test_a_file_that_is_written_to_in_place_while_it_is_sent_is_held_again_as_a_
 ) -> None:
     monkeypatch.setattr(aside, "clone", lambda source, into: False)  # as on ext4
     copied: list[str] = []
-    copy = aside.copy
-    monkeypatch.setattr(aside, "copy", lambda *args: (copied.append(args[2]), copy(*args)))
+
+    def noted(source: int, into: int, path: str, size: int) -> None:
+        copied.append(path)
+        blocks.copy(source, into, path, size)
+
+    monkeypatch.setattr(aside, "copy", noted)
     times = 0
 
     def interfere(operation: str, name: str) -> None:
