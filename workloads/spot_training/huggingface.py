@@ -1,4 +1,4 @@
-"""Hugging Face's `Trainer`, and TRL's trainers on it, as a session: two lines, no `resume_from_checkpoint`.
+"""Hugging Face's `Trainer` as a session: two lines, no `resume_from_checkpoint`.
 
     from spot_training import huggingface
 
