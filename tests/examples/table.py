@@ -52,8 +52,8 @@ _INTRODUCTION = """\
 # Frameworks
 
 Each row is a folder in [`workloads/examples`](../workloads/examples) that you can copy, and a test: it is preempted
-three times on the local cloud, and compared with itself undisturbed: every logged number and every bit of the result are
-the same. `make examples` runs all of them; this page is written by `python -m tests.examples.table`. What becomes of
+three times on the local cloud, and compared with itself undisturbed: every logged number and every bit of the result
+are the same. `make examples` runs all of them; this page is written by `python -m tests.examples.table`. What becomes of
 single features (accumulation, workers, evaluation, streams) is in [what-resumes.md](what-resumes.md#frameworks).
 
 | example | what you add | limits |
