@@ -134,7 +134,9 @@ class AtHome:
         known = [steps for steps in lost if steps is not None]
         total = f"taken away {len(rows)} time{'s' * (len(rows) > 1)}; {sum(known)} steps were trained again"
         self.screen.show(draw(rows))
-        self.screen.say(total + (f", of {len(lost) - len(known)} it is not known" if len(known) < len(lost) else ""))
+        self.screen.say(
+            total + (f"; of {len(lost) - len(known)} it is not known how many" if len(known) < len(lost) else "")
+        )
 
     def _stop(self) -> int:
         """Have the agent save, however often one asks. Returns the exit status."""

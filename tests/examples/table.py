@@ -47,13 +47,15 @@ ROWS = (
         "lightning", "Lightning's `Trainer`", "`callbacks=[SpotCallback()]`", ("lightning",),
         "one device; one loader with a length; a notice waits for the end of a validation",
     ),
+    Row("shell", "A shell script", "none: a trap that saves", limits="what its state file holds"),
+    Row("perl", "A program in another language", "none: a signal handler that saves", limits="the same"),
 )  # fmt: skip
 _INTRODUCTION = """\
 # Frameworks
 
 Each row is a folder in [`workloads/examples`](../workloads/examples) that you can copy, and a test: it is preempted
 three times on the local cloud, and compared with itself undisturbed: every logged number and every bit of the result
-are the same. `make examples` runs all of them; this page is written by `python -m tests.examples.table`. What becomes of
+are the same. `make examples` runs all of them; `python -m tests.examples.table` writes this page. What becomes of
 single features (accumulation, workers, evaluation, streams) is in [what-resumes.md](what-resumes.md#frameworks).
 
 | example | what you add | limits |

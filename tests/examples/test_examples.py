@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,12 +24,14 @@ from tests.examples.table import EXAMPLES, ROWS, TABLE, Row, readme, table
 STRIDE = 1 if os.environ.get("EVERY_ROW") else 3
 """CI runs every third example, `make examples` all of them."""
 BUCKET = "local-runs"
+COMMANDS = ("shell", "perl")
+"""Programs that know nothing of us."""
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 LONGEST_S = 100.0
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("row", ROWS[::STRIDE], ids=lambda row: row.name)
+@pytest.mark.parametrize("row", [row for row in ROWS if row.name not in COMMANDS][::STRIDE], ids=lambda row: row.name)
 def test_an_example_that_is_preempted_three_times_ends_as_undisturbed(row: Row, tmp_path: Path) -> None:
     if row.missing:
         pytest.skip(f"{', '.join(row.missing)} is not installed")
@@ -49,6 +54,25 @@ def test_an_example_that_is_preempted_three_times_ends_as_undisturbed(row: Row, 
         ours, theirs = outcome(fleet), outcome(undisturbed)
         assert ours["files"].keys() == theirs["files"].keys()
         assert ours == theirs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMMANDS[:: 1 if STRIDE == 1 else 2])
+def test_a_program_that_spot_run_preempts_ends_as_undisturbed(name: str, tmp_path: Path) -> None:
+    began = {}
+    for folder, more in (("undisturbed", []), ("preempted", ["--preempt-every", "8s"])):
+        shutil.copytree(EXAMPLES / name, tmp_path / folder)
+        command = [Path(sys.executable).with_name("spot"), "run", "run.yaml", *more]
+        began[folder] = subprocess.Popen(
+            command, cwd=tmp_path / folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+    told = {folder: process.communicate(timeout=LONGEST_S)[0] for folder, process in began.items()}
+    assert [process.returncode for process in began.values()] == [0, 0], told
+    starts = [int(step) for step in re.findall(r"begins at step (\d+)", told["preempted"])]
+    assert len(starts) >= 3, "it was taken away twice at least"
+    assert starts == sorted(set(starts)), "each life went on behind the one before"
+    ends = [next((tmp_path / folder / "out").rglob("results/*/state")).read_text() for folder in began]
+    assert ends[0] == ends[1]
 
 
 def test_the_page_says_what_is_tested() -> None:

@@ -120,7 +120,8 @@ def describe(event: Event) -> str:
         case "committed" if values["reason"] != "cadence":
             return f"step {values['step']} committed ({values['reason']}, {values['durable_s']:.2f} s)"
         case "window_used":
-            return f"window used: step {values['step_committed']} is safe, {values['left_s']:.0f} s to spare"
+            safe = "what was saved" if values["step_committed"] is None else f"step {values['step_committed']}"
+            return f"window used: {safe} is safe, {values['left_s']:.0f} s to spare"
         case "incident":
             lost = values["steps_lost"]
             again = "how much is lost is not known" if lost is None else f"{lost} steps to train again"
