@@ -24,7 +24,7 @@ AGREE_S = 0.25
 HEARD_S = 0.5
 _CALL_S = 30.0
 _CHECKPOINT = re.compile(r"(rolling|milestones)/(\d{12})-(\d{5}(?:-[0-9a-f]{8})?)/(.+)")
-_OTHERS = re.compile(r"(metrics|events|line)/[^/]+\.jsonl?|results/.+|environments/.+")
+_OTHERS = re.compile(r"(metrics|events|line)/[^/]+\.jsonl?|results/.+|(environments|hours)/.+")
 
 
 def check(group: Group) -> None:
