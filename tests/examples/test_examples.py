@@ -62,7 +62,7 @@ def test_a_program_that_spot_run_preempts_ends_as_undisturbed(name: str, tmp_pat
     began = {}
     for folder, more in (("undisturbed", []), ("preempted", ["--preempt-every", "8s"])):
         shutil.copytree(EXAMPLES / name, tmp_path / folder)
-        command = [Path(sys.executable).with_name("spot"), "run", "run.yaml", *more]
+        command = [str(Path(sys.executable).with_name("spot")), "run", "run.yaml", *more]
         began[folder] = subprocess.Popen(
             command, cwd=tmp_path / folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )

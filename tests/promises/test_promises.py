@@ -38,7 +38,9 @@ def test_a_vms_identity_can_neither_overwrite_nor_delete_a_milestone() -> None:
 
 
 def test_nothing_that_reads_a_checkpoint_can_execute_one() -> None:
-    for path in [*(ROOT / "agent").rglob("*.py"), *(ROOT / "workloads").rglob("*.py")]:
+    examples = ROOT / "workloads/examples"  # other people's programs
+    paths = [*(ROOT / "agent").rglob("*.py"), *(ROOT / "workloads").rglob("*.py")]
+    for path in (path for path in paths if not path.is_relative_to(examples)):
         for node in ast.walk(ast.parse(path.read_text())):
             names: set[str] = set()
             if isinstance(node, ast.Import):
