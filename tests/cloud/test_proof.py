@@ -28,6 +28,7 @@ def test_every_example_passes(example: Synthesized) -> None:
     assert [str(mistake) for mistake in prove(read(example.out)).mistakes] == []
 
 
+@pytest.mark.slow
 def test_every_seeded_mistake_is_caught_where_it_is(synthesized: Synthesize, schema: Schema) -> None:
     seen: dict[tuple[str, str], int] = {}
     missed = []

@@ -51,6 +51,7 @@ def test_tokens_are_the_documents_with_an_end_of_text_after_each() -> None:
     assert decoded == [source for file in list_files(data) for source in file.texts()]
 
 
+@pytest.mark.slow
 def test_training_a_tokenizer_again_gives_the_same_vocabulary_and_merges(tmp_path: Path) -> None:
     """In a process of its own: neither hash seeds nor threads may show."""
     program = (
