@@ -265,8 +265,8 @@ class Daemon:
         self.window = window
         if self.attempt:
             self.attempt.yields = True
-        told = {"deadline_s": round(window.remaining(), 1), "warning_s": round(window.warning_end - notice.at, 1)}
-        log.warning("window", **told, step=self.attempt.progress.step if self.attempt else None)
+        warning_s, step = round(window.warning_end - notice.at, 1), self.attempt and self.attempt.progress.step
+        log.warning("window", deadline_s=round(window.remaining(), 1), warning_s=warning_s, step=step)
         self.spawn(self._close_window(window, incident))
         self.opened.set()
 
