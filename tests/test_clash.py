@@ -77,7 +77,7 @@ def test_our_trainer_starts_in_a_folder_that_has_our_names(theirs: Path) -> None
 def test_a_run_is_trained_in_a_folder_that_has_our_names_and_its_program_finds_its_own(theirs: Path) -> None:
     told = answer(BIN / "spot", "run", "run.yaml")
     assert "trained with agent infra workloads None" in told
-    newest = min((theirs / "out/theirs/bucket/line").iterdir())
+    newest = min((theirs / "out/theirs/bucket/their-bucket/runs/theirs/line").iterdir())
     assert json.loads(newest.read_text())["kind"] == "done"
 
 
