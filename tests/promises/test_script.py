@@ -32,7 +32,7 @@ model = torch.nn.Linear(WIDTH, 1)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 with Session.open() as session:
     session.track(model=model, optimizer=optimizer)
-    for step in session.steps(40):
+    for step in session.steps(80):
         time.sleep(0.2)
         print('step', step, flush=True)
         loss = model(torch.randn(8, WIDTH)).square().mean()
@@ -41,7 +41,7 @@ with Session.open() as session:
             optimizer.step()
             optimizer.zero_grad()
             session.log(loss=loss.item())
-    session.finish(lambda folder: (folder / "done").write_text("40"))
+    session.finish(lambda folder: (folder / "done").write_text("80"))
 """
 
 
@@ -106,10 +106,10 @@ def test_ctrl_c_saves_and_the_same_command_goes_on_until_the_run_is_complete(spo
     assert re.search(r"power cut .* preempt .* taken away 2 times; \d+ steps were trained again", told), told
     entries = line(tmp_path)
     assert [entry["kind"] for entry in entries].count("claim") == 6
-    assert (entries[-1]["kind"], entries[-1]["step"]) == ("done", 40)
+    assert (entries[-1]["kind"], entries[-1]["step"]) == ("done", 80)
 
     again = subprocess.run(spot, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
     assert again.returncode == 0
-    assert "run theirs is complete already, at step 40" in again.stdout
+    assert "run theirs is complete already, at step 80" in again.stdout
     assert "--fresh" in again.stdout
     assert line(tmp_path) == entries
