@@ -1,17 +1,23 @@
-"""`spot-agent` as it is, with the toy for a trainer (tests/promises/toy.py): PyTorch, and what it trains is exact."""
+"""`spot-agent` as it is, with the toy for our own trainer (tests/promises/toy.py): PyTorch, and what it trains is exact."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import agent.main
+from agent.config import program
+
+_REAL = program.trainer_command
 
 
-def _toy(_run: object, run_file: Path) -> list[str]:
+def _toy(run: Any, run_file: Path, **more: Any) -> list[str]:
+    if run.workload.kind in program.ON_THEIR_OWN:
+        return _REAL(run, run_file, **more)
     return [sys.executable, "-m", "tests.promises.toy", str(run_file)]
 
 
 if __name__ == "__main__":
-    vars(agent.main)["trainer_command"] = _toy
+    vars(program)["trainer_command"] = _toy
     agent.main.main()
