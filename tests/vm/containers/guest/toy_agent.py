@@ -1,4 +1,4 @@
-"""`spot-agent` as it is, with the toy for our own trainer (tests/promises/toy.py): PyTorch, and what it trains is exact."""
+"""`spot-agent` as it is, with the toy for our own trainer (tests/promises/toy.py): PyTorch, and it trains exactly."""
 
 from __future__ import annotations
 
