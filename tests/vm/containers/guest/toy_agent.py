@@ -8,12 +8,13 @@ from typing import Any
 
 import agent.main
 from agent.config import program
+from agent.config.sections import ON_THEIR_OWN
 
 _REAL = program.trainer_command
 
 
 def _toy(run: Any, run_file: Path, **more: Any) -> list[str]:
-    if run.workload.kind in program.ON_THEIR_OWN:
+    if run.workload.kind in ON_THEIR_OWN:
         return _REAL(run, run_file, **more)
     return [sys.executable, "-m", "tests.promises.toy", str(run_file)]
 
