@@ -26,7 +26,8 @@ from tests.promises.scenarios import WINDOW_S, Stage
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 PER_RUN = 10
-SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))
+SEED = int(os.environ.get("SEED") or random.Random(os.environ.get("PYTEST_XDIST_TESTRUNUID")).randrange(1 << 32))
+"""New in every run of pytest, and the same in all its processes."""
 
 
 def seeds() -> list[int]:
