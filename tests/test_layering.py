@@ -55,6 +55,8 @@ MEASURES = {
 """The benchmark and the demo drive the agent itself, and read what it left."""
 
 WORKLOADS_MAY = {"agent.config", "agent.store", "spot_training"}
+TRAINERS = {"workloads.llm", "workloads.vlm", "workloads.arr_coc"}
+"""What two of them need is in a room of its own: nobody imports a trainer."""
 
 
 @cache
@@ -110,7 +112,9 @@ def may_import(importer: str, imported: str) -> bool:
     if is_in(importer, "spot_training"):
         return here == "spot_training" and there == "spot_training.protocol"
     if is_in(importer, "workloads"):
-        return there == "workloads" or any(is_in(imported, room) for room in WORKLOADS_MAY)
+        if is_in(imported, "workloads"):
+            return there not in TRAINERS
+        return any(is_in(imported, room) for room in WORKLOADS_MAY)
     if (here, there) in ON_ONE_FLOOR or any(is_in(importer, one) and is_in(imported, other) for one, other in MEASURES):
         return True
     floors = FLOORS if is_in(importer, "agent") else INFRA_FLOORS

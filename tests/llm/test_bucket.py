@@ -8,8 +8,9 @@ import pytest
 from agent.store import open_store
 from infra.local.storage.control import StorageControl, running_storage
 from tests.llm.conftest import make_data
+from workloads.errors import DataError
 from workloads.llm.data import Batches, split_rows
-from workloads.llm.sources import DataError, list_files
+from workloads.llm.sources import list_files
 from workloads.llm.tokens import fingerprint, tokenise
 
 SOURCE = "gs://texts/corpus"

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from workloads.errors import DataError
 from workloads.llm.data import IGNORED, Batches, Rows, eval_batches, split_rows
-from workloads.llm.sources import DataError
 
 PRINT = {"tokens": "a", "tokenizer": "b", "sequence_length": 4, "eval_fraction": 0.0, "about": {}}
 

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from tests.llm.conftest import make_data
-from workloads.llm.sources import DataError, list_files, matches
+from workloads.errors import DataError
+from workloads.llm.sources import list_files, matches
 
 
 def write(folder: Path, files: dict[str, str]) -> Path:

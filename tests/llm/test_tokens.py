@@ -12,9 +12,10 @@ from transformers import AutoTokenizer
 
 from agent.config import Data
 from tests.llm.conftest import make_data
+from workloads.errors import DataError
 from workloads.llm import tokens as tokens_module
 from workloads.llm.data import Batches, split_rows
-from workloads.llm.sources import DataError, list_files
+from workloads.llm.sources import list_files
 from workloads.llm.tokens import TOKENIZER, TOKENS, TokenisedText, fingerprint, tokenise
 
 

@@ -13,12 +13,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from agent.config import RunConfig
 from tests.llm.conftest import GEMMA2, QWEN3, make_data, make_run
 from tests.spot_training.agent import FRESH, PATIENCE_S, Agent
+from workloads.errors import DataError
 from workloads.llm.data import IGNORED, Batches, split_rows
-from workloads.llm.model import build_model
-from workloads.llm.schedule import make_scheduler
-from workloads.llm.sources import DataError
+from workloads.llm.optimizer import make_optimizer
 from workloads.llm.tokens import tokenise
-from workloads.llm.train import make_optimizer, train
+from workloads.llm.train import train
+from workloads.models.language import build_model
+from workloads.stages.schedule import make_scheduler
 
 
 @pytest.fixture

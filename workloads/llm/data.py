@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from workloads.llm.sources import DataError
+from workloads.errors import DataError
 from workloads.llm.tokens import Tokens, describe_change
 
 IGNORED = -100

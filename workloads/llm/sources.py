@@ -12,6 +12,7 @@ from pathlib import Path
 
 from agent.config import Data
 from agent.store import StoreError, open_store
+from workloads.errors import DataError
 
 LIST_TIMEOUT_S = 120.0
 READ_TIMEOUT_S = 300.0
@@ -19,10 +20,6 @@ ROWS_PER_FILE = 1000
 
 # Machine-written, a copy of the topics, or absent where a distribution packages the tests apart.
 _NOT_READ_OF_STDLIB = {"site-packages", "dist-packages", "test", "tests", "idle_test", "pydoc_data", "__pycache__"}
-
-
-class DataError(Exception):
-    """The data can't be read, or is not what the run was started with. Says what to do."""
 
 
 @dataclass(frozen=True)

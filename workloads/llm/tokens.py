@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -19,9 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.config import Data
+from workloads.errors import DataError
 from workloads.llm.kept import Kept
-from workloads.llm.sources import DataError, TextFile, list_files
-from workloads.llm.tokenizer import encode, folder_files, load_tokenizer, sample, train_tokenizer
+from workloads.llm.sources import TextFile, list_files
+from workloads.models.tokenizer import TRAINING_BYTES, encode, folder_files, load_tokenizer, train_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -160,7 +161,7 @@ def _beside(folder: Path) -> Iterator[Path]:
 def _build(folder: Path, data: Data, files: list[TextFile], model_name: str | None) -> None:
     with _beside(folder) as aside:
         name = _tokenizer_name(data, model_name)
-        tokenizer = load_tokenizer(name) if name else train_tokenizer(sample(files), _train_vocab_size(data))
+        tokenizer = load_tokenizer(name) if name else train_tokenizer(_sample(files), _train_vocab_size(data))
         tokenizer.save_pretrained(aside / TOKENIZER)
         dtype = "uint16" if len(tokenizer) <= 2**16 else "uint32"
         count, seen = 0, hashlib.sha256()
@@ -183,6 +184,15 @@ def _build(folder: Path, data: Data, files: list[TextFile], model_name: str | No
         )
         (aside / FACTS).write_text(json.dumps(asdict(facts)))
         _put_in_place(aside, folder)
+
+
+def _sample(files: Iterable[TextFile], size: int = TRAINING_BYTES) -> Iterator[str]:
+    """The texts of the first files, until `size` bytes are reached."""
+    for file in files:
+        yield from file.texts()
+        size -= file.size
+        if size <= 0:
+            return
 
 
 def _encoded(tokenizer: PreTrainedTokenizerBase, files: list[TextFile]) -> Iterator[list[int]]:

@@ -10,18 +10,18 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS sums in a 
 
 import torch
 from spot_training import Session, SessionError, StateError
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
-from torch.optim import AdamW
 
-from agent.config import RunConfig, RunFileError, Training, load_run
+from agent.config import RunConfig, RunFileError, load_run
+from workloads.errors import DataError
 from workloads.llm.data import IGNORED, Batches, eval_batches, split_rows
 from workloads.llm.kept import Kept
-from workloads.llm.model import ModelError, build_model
-from workloads.llm.schedule import make_scheduler
-from workloads.llm.settings import Settings, SettingsError, retune
-from workloads.llm.sources import DataError
+from workloads.llm.optimizer import make_optimizer, retune
 from workloads.llm.tokens import fingerprint, tokenise
+from workloads.models.language import ModelError, build_model
+from workloads.stages.schedule import make_scheduler
+from workloads.stages.settings import Settings, SettingsError
 
 
 def train(run: RunConfig) -> None:
@@ -123,17 +123,6 @@ def train(run: RunConfig) -> None:
                 print(f"finished at step {training.max_steps} eval_loss {final['eval_loss']:.4g}", flush=True)
 
         session.finish(save)
-
-
-def make_optimizer(model: nn.Module, training: Training) -> AdamW:
-    """AdamW with weight decay on the matrices only: not on norms and biases."""
-    matrices = [param for param in model.parameters() if param.ndim >= 2]
-    others = [param for param in model.parameters() if param.ndim < 2]
-    groups = [
-        {"params": matrices, "weight_decay": training.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return AdamW(groups, lr=training.learning_rate, betas=training.betas, fused=True)
 
 
 def main() -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workloads.llm.sources import DataError, TextFile
+from workloads.errors import DataError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -55,15 +55,6 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     )
     bpe.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token=END_OF_TEXT)
-
-
-def sample(files: Iterable[TextFile], size: int = TRAINING_BYTES) -> Iterator[str]:
-    """The texts of the first files, until `size` bytes are reached."""
-    for file in files:
-        yield from file.texts()
-        size -= file.size
-        if size <= 0:
-            return
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:

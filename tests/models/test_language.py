@@ -6,7 +6,7 @@ import torch
 
 from agent.config import Model
 from tests.llm.conftest import GEMMA2, QWEN3
-from workloads.llm.model import ModelError, build_model
+from workloads.models.language import ModelError, build_model
 
 
 def build(config: dict[str, Any], vocab_size: int = 300) -> Any:

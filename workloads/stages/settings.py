@@ -9,11 +9,9 @@ from __future__ import annotations
 import json
 from typing import Any, Literal
 
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 from transformers import PretrainedConfig
 
-from agent.config import RunConfig, Training
+from agent.config import RunConfig
 
 Decision = Literal["taken", "same model", "same tokens", "refused"]
 
@@ -134,18 +132,6 @@ def settings_of(run: RunConfig) -> dict[str, Any]:
             value = value.get(part) if isinstance(value, dict) else None
         found[key] = value
     return found
-
-
-def retune(optimizer: Optimizer, scheduler: LambdaLR, training: Training) -> None:
-    """Give both what the run file says, whatever a checkpoint has brought back: to the bit the same where it says what
-    it said then. `optimizer` as in `make_optimizer`: what decays first, then what does not."""
-    for group, decay in zip(optimizer.param_groups, (training.weight_decay, 0.0), strict=True):
-        group |= {"weight_decay": decay, "betas": training.betas, "initial_lr": training.learning_rate}
-    scheduler.base_lrs = [training.learning_rate for _ in optimizer.param_groups]
-    rates = [training.learning_rate * factor(scheduler.last_epoch) for factor in scheduler.lr_lambdas]
-    for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        group["lr"] = rate
-    scheduler._last_lr = list(rates)
 
 
 def _shown(value: Any) -> str:

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from workloads.llm.schedule import Schedule, learning_rate_factor
+from workloads.stages.schedule import Schedule, learning_rate_factor
 
 
 def factor(step: int, schedule: Schedule, warmup_steps: int = 10) -> float:

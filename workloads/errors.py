@@ -1,0 +1,5 @@
+"""What our trainers refuse, each in one sentence that says what to do."""
+
+
+class DataError(Exception):
+    """The data can't be read, or is not what the run was started with. Says what to do."""
