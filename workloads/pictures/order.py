@@ -1,0 +1,67 @@
+"""Which sample is the n-th of a run: a pure function of the seed, the sizes and the weights. Nothing is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import lcm
+
+from spot_training.data.order import Order, derive
+
+_BLOCK = 1000
+"""Draws after which a mixture has its weights again, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """A sample by its place: what augmentation is a function of, beside the seed."""
+
+    source: int
+    epoch: int
+    """Of this source: how often it was gone through before."""
+    row: int
+
+
+class Draws:
+    """The samples of a run, without end. Each source is gone through in an order of its own, epoch after epoch; of
+    several, each has its share of every block of draws."""
+
+    def __init__(self, sizes: Sequence[int], weights: Sequence[float] | None = None, *, seed: int) -> None:
+        self.sizes, self.seed = tuple(sizes), seed
+        self.shares = shares(weights or [1.0] * len(sizes))
+        self._block = sum(self.shares)
+        self._orders: dict[int, tuple[int, Order]] = {}
+        self._blocks: tuple[int, list[tuple[int, int]]] = (-1, [])
+
+    def __getitem__(self, number: int) -> Draw:
+        block, place = divmod(number, self._block)
+        source, before = self._mixed(block)[place]
+        epoch, place = divmod(block * self.shares[source] + before, self.sizes[source])
+        known, order = self._orders.get(source, (-1, None))
+        if order is None or known != epoch:
+            order = Order(self.sizes[source], seed=derive(self.seed, "source", source), epoch=epoch)
+            self._orders[source] = (epoch, order)
+        return Draw(source, epoch, order.rows(place, place + 1)[0])
+
+    def _mixed(self, block: int) -> list[tuple[int, int]]:
+        """Of each draw of a block: its source, and how many draws of that the block has before it."""
+        if self._blocks[0] != block:
+            of_place = [source for source, share in enumerate(self.shares) for _ in range(share)]
+            mixed, seen = [], [0] * len(self.shares)
+            for row in Order(self._block, seed=derive(self.seed, "mixture"), epoch=block).rows(0, self._block):
+                source = of_place[row]
+                mixed.append((source, seen[source]))
+                seen[source] += 1
+            self._blocks = (block, mixed)
+        return self._blocks[1]
+
+
+def shares(weights: Sequence[float]) -> tuple[int, ...]:
+    """Whole numbers in the proportion of `weights`, each at least 1: exact where their sum is at most 1000."""
+    exact = [Fraction(str(weight)) for weight in weights]
+    scale = lcm(*(weight.denominator for weight in exact))
+    whole = [int(weight * scale) for weight in exact]
+    if sum(whole) <= _BLOCK:
+        return tuple(whole)
+    return tuple(max(1, round(weight * _BLOCK / sum(exact))) for weight in exact)
