@@ -150,17 +150,18 @@ format: $(DEV) ## Format, and fix what can be fixed
 	@$(BIN)/ruff check --fix-only
 	@$(BIN)/ruff format
 
-COMPILE = CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/pip-compile --quiet --upgrade --strip-extras --generate-hashes \
-  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options --unsafe-package torch
+UPGRADE ?= --upgrade
+COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-package torch --python $(BIN)/python $(UPGRADE)
 
-lock: $(MADE) ## Renew the lock files (some minutes)
-	@$(PIP) install --quiet pip-tools
+lock: $(MADE) ## Renew the lock files; UPGRADE= keeps the versions they have
+	@cat requirements.lock requirements-dev.lock requirements-cloud.lock > $(VENV)/new.lock
 	@$(COMPILE) --extra workloads --output-file $(VENV)/new.lock pyproject.toml
 	@$(BIN)/python -m infra.stacks.packages.lock $(VENV)/new.lock workloads > requirements.lock
-	@$(COMPILE) --constraint requirements.lock --extra dev --extra frameworks --output-file $(VENV)/new.lock pyproject.toml
-	@$(BIN)/python -m infra.stacks.packages.lock --more $(VENV)/new.lock dev frameworks > requirements-dev.lock
+	@$(COMPILE) --constraint requirements.lock --extra dev --extra frameworks --extra tracking --output-file $(VENV)/new.lock pyproject.toml
+	@$(BIN)/python -m infra.stacks.packages.lock --more $(VENV)/new.lock dev frameworks tracking > requirements-dev.lock
 	@$(COMPILE) --constraint requirements.lock --extra cloud --output-file $(VENV)/new.lock pyproject.toml
 	@sed '/^# WARNING/,$$d' $(VENV)/new.lock > requirements-cloud.lock
+	@cp requirements-checkov.lock $(VENV)/new.lock
 	@$(COMPILE) --output-file $(VENV)/new.lock requirements-checkov.in
 	@sed '/^# WARNING/,$$d' $(VENV)/new.lock > requirements-checkov.lock
 	@rm $(VENV)/new.lock
