@@ -3,3 +3,7 @@
 
 class DataError(Exception):
     """The data can't be read, or is not what the run was started with. Says what to do."""
+
+
+class ModelError(Exception):
+    """The model can't be had as the run file asks for it. Says what to do."""

@@ -3,9 +3,10 @@
 from agent.config.ablations import Ablations
 from agent.config.cloud import Budget, Cloud
 from agent.config.describe import FieldDoc, describe_fields
-from agent.config.learning import Data, Model, Tokenizer, Training
+from agent.config.learning import Data, Tokenizer, Training
 from agent.config.load import RunFileError, load_run
 from agent.config.machine import Accelerators, Machine, StageMachine
+from agent.config.model import Connector, Language, Model, Vision
 from agent.config.run import RunConfig
 from agent.config.sections import (
     Checkpoint,
@@ -28,8 +29,10 @@ __all__ = [
     "Cadence",
     "Checkpoint",
     "Cloud",
+    "Connector",
     "Data",
     "FieldDoc",
+    "Language",
     "Machine",
     "Mistake",
     "Model",
@@ -43,6 +46,7 @@ __all__ = [
     "Tracking",
     "Trained",
     "Training",
+    "Vision",
     "Wandb",
     "Workload",
     "describe_fields",

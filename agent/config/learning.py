@@ -1,7 +1,7 @@
 """What is trained, on what, and how."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -11,28 +11,6 @@ from agent.config.units import Steps
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 Rate = Annotated[float, Field(gt=0, lt=10, allow_inf_nan=False)]
-
-
-class Model(Section):
-    """The model: either one that exists, by name, or a new one, by its configuration."""
-
-    name: HuggingFaceName | None = None
-    """Hugging Face name, or a folder that starts with `.`, `/` or `~`; its weights are trained on. Default: null."""
-
-    config: dict[str, Any] | None = None
-    """A transformers configuration with its model_type: training starts from random weights. Default: null."""
-
-    def refusals(self) -> Iterator[Refusal]:
-        if self.name is None and self.config is None:
-            yield Refusal((), "no model is given", "write name: HUGGING-FACE-NAME, or config: {model_type: ...}")
-        elif self.name is not None and self.config is not None:
-            yield Refusal(
-                ("config",),
-                "name and config are both given",
-                "leave out config to train the named model, or name to train a new one",
-            )
-        elif self.config is not None and not isinstance(self.config.get("model_type"), str):
-            yield Refusal(("config",), "it has no model_type", 'add the architecture, such as model_type: "qwen3"')
 
 
 class Tokenizer(Section):

@@ -8,8 +8,9 @@ from pydantic import Field, ValidationError
 
 from agent.config.ablations import Ablations, Point
 from agent.config.cloud import Cloud
-from agent.config.learning import Data, Model, Training
+from agent.config.learning import Data, Training
 from agent.config.machine import Machine
+from agent.config.model import Language, Model
 from agent.config.refusal import Many, Refusal, Section
 from agent.config.sections import ON_THEIR_OWN, Checkpoint, PriceCap, Stage, Supervision, Tracking, Workload
 
@@ -110,18 +111,19 @@ class RunConfig(Section):
         if "prepare_timeout" in self.supervision.model_fields_set:
             yield Refusal(("supervision", "prepare_timeout"), f"kind {kind} brings no code to prepare", "leave it out")
         if self.model is None and kind != "arr-coc":
-            yield Refusal((), f"kind {kind} needs a model", "add model: {name: HUGGING-FACE-NAME}")
+            given = "vision: {name: ...}, language: {name: ...}" if kind == "vlm" else "name: HUGGING-FACE-NAME"
+            yield Refusal((), f"kind {kind} needs a model", f"add model: {{{given}}}")
         if self.data is None:
             yield Refusal((), f"kind {kind} needs data", "add data: {source: FOLDER}")
-        tokenizer = self.data.tokenizer if self.data is not None else None
-        if self.model is not None and self.model.name is not None and tokenizer and tokenizer.train_vocab_size:
-            yield Refusal(
-                ("data", "tokenizer", "train_vocab_size"),
-                f"{self.model.name} was trained with a tokenizer of its own",
-                "leave out tokenizer",
-            )
-        if self.model is not None and self.model.config is not None and self.data is not None:
-            yield from _refused_model_for_data(self.model.config, self.data)
+        if self.model is None:
+            return
+        if kind == "llm" and self.model.sees:
+            yield Refusal(("model",), "kind llm trains a language model alone", "write kind: vlm, or name or config")
+        if kind == "vlm" and not self.model.sees:
+            fix = "write vision: {name: ...} and language: {name: ...}, or kind: llm"
+            yield Refusal(("model",), "kind vlm trains a language model that sees", fix)
+        where = ("model", "language") if self.model.sees else ("model",)
+        yield from _refused_text(self.model.text, self.data, ".".join(where))
 
     def _refused_cadences(self) -> Iterator[Refusal]:
         every, limit = self.checkpoint.every, self.machine.max_run_duration
@@ -236,7 +238,20 @@ def _refused_experiment(point: Point, mistake: Any) -> Refusal:
     )
 
 
-def _refused_model_for_data(config: dict[str, Any], data: Data) -> Iterator[Refusal]:
+def _refused_text(model: Language, data: Data | None, key: str) -> Iterator[Refusal]:
+    """What does not fit of the language model, which is at `key` of the run file, and its data."""
+    tokenizer = data.tokenizer if data is not None else None
+    if model.name is not None and tokenizer and tokenizer.train_vocab_size:
+        yield Refusal(
+            ("data", "tokenizer", "train_vocab_size"),
+            f"{model.name} was trained with a tokenizer of its own",
+            "leave out tokenizer",
+        )
+    if model.config is not None and data is not None:
+        yield from _refused_config(model.config, data, key)
+
+
+def _refused_config(config: dict[str, Any], data: Data, key: str) -> Iterator[Refusal]:
     if data.tokenizer is None:
         yield Refusal(
             ("data",),
@@ -249,12 +264,12 @@ def _refused_model_for_data(config: dict[str, Any], data: Data) -> Iterator[Refu
         yield Refusal(
             ("data", "tokenizer", "train_vocab_size"),
             f"{tokens} tokens don't fit into the model's vocab_size, {rows}",
-            f"write train_vocab_size: {rows}, or a larger model.config.vocab_size",
+            f"write train_vocab_size: {rows}, or a larger {key}.config.vocab_size",
         )
     longest = config.get("max_position_embeddings")
     if isinstance(longest, int) and data.sequence_length > longest:
         yield Refusal(
             ("data", "sequence_length"),
             f"{data.sequence_length} tokens are more than the model's max_position_embeddings, {longest}",
-            f"write sequence_length: {longest}, or a larger model.config.max_position_embeddings",
+            f"write sequence_length: {longest}, or a larger {key}.config.max_position_embeddings",
         )

@@ -156,10 +156,15 @@ class Trained(Section):
     """Modules that a stage trains."""
 
     modules: Annotated[Many[Name], Field(min_length=1)]
-    """Names of modules, as glob patterns. Default: required."""
+    """Names of modules, as glob patterns: "connector", "language.model.layers.1*". A module that is named is trained
+    with all that is in it; where several entries name it, the first decides. Default: required."""
 
     learning_rate: Rate
     """The learning rate of these modules at its highest. Unit: none. Default: required."""
+
+    warmup_steps: Steps | None = Field(default=None, ge=0)
+    """Their learning rate rises for this long, from the stage's start. Unit: steps. Default: null (a twentieth of the
+    stage's steps)."""
 
 
 class Stage(Section):
@@ -172,13 +177,26 @@ class Stage(Section):
     """Optimizer steps in this stage. Unit: steps. Default: required."""
 
     train: Many[Trained] = ()
-    """What this stage trains; everything else is frozen. Default: [] (the whole model)."""
+    """What this stage trains; everything else is frozen. Default: [] (the whole model, as `training` says)."""
+
+    optimizer: Literal["carry", "fresh"] = "carry"
+    """What the optimizer knows of the parameters that the stage before trained too: `carry` goes on with it, `fresh`
+    begins anew. Default: carry."""
 
     machine: StageMachine | None = None
     """Where the stage's machine differs from the run's. Default: null (it doesn't)."""
 
     checkpoint_every: CadenceText | None = None
     """As checkpoint.every, in this stage. Unit: steps or duration. Default: null (the run's)."""
+
+    def refusals(self) -> Iterator[Refusal]:
+        for place, trained in enumerate(self.train):
+            if trained.warmup_steps is not None and trained.warmup_steps >= self.steps > 1:
+                yield Refusal(
+                    ("train", place, "warmup_steps"),
+                    f"the warm-up of {trained.warmup_steps} steps never ends: the stage has {self.steps}",
+                    f"write warmup_steps: {self.steps // 20}, or more steps",
+                )
 
 
 class PriceCap(Section):

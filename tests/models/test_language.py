@@ -4,14 +4,15 @@ from typing import Any
 import pytest
 import torch
 
-from agent.config import Model
+from agent.config import Language
 from tests.llm.conftest import GEMMA2, QWEN3
-from workloads.models.language import ModelError, build_model
+from workloads.errors import ModelError
+from workloads.models.language import build_model
 
 
 def build(config: dict[str, Any], vocab_size: int = 300) -> Any:
     torch.manual_seed(0)
-    return build_model(Model(config=config), vocab_size=vocab_size, end_of_text=0)
+    return build_model(Language(config=config), vocab_size=vocab_size, end_of_text=0)
 
 
 @pytest.mark.parametrize(("config", "attention"), [(QWEN3, "sdpa"), (GEMMA2, "eager")])
@@ -40,20 +41,20 @@ def test_every_token_is_trained_the_first_too(config: dict[str, Any]) -> None:
 def test_saved_model_is_loaded_from_its_folder(config: dict[str, Any], tmp_path: Path) -> None:
     model = build(config)
     model.save_pretrained(tmp_path)
-    loaded = build_model(Model(name=str(tmp_path)), vocab_size=300, end_of_text=0)
+    loaded = build_model(Language(name=str(tmp_path)), vocab_size=300, end_of_text=0)
     assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in model.state_dict().items())
     assert loaded.training
 
 
 def test_loaded_model_grows_with_a_larger_tokenizer(tmp_path: Path) -> None:
     build(QWEN3).save_pretrained(tmp_path)
-    loaded = build_model(Model(name=str(tmp_path)), vocab_size=310, end_of_text=0)
+    loaded = build_model(Language(name=str(tmp_path)), vocab_size=310, end_of_text=0)
     assert loaded.get_input_embeddings().num_embeddings == 310
 
 
 def test_name_that_can_not_be_had_offline_is_a_clear_error() -> None:
     with pytest.raises(ModelError, match=r"can't load the model 'no/such-one': download it .* model\.config"):
-        build_model(Model(name="no/such-one"), vocab_size=300, end_of_text=0)
+        build_model(Language(name="no/such-one"), vocab_size=300, end_of_text=0)
 
 
 def test_misspelt_key_is_refused() -> None:

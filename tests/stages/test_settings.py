@@ -13,11 +13,16 @@ from transformers import PretrainedConfig
 from agent.config import Data, Model, RunConfig, Training, describe_fields
 from agent.config.refusal import Section
 from tests.llm.conftest import QWEN3, make_data, make_run
-from workloads.stages.settings import DECISIONS, Settings, SettingsError, settings_of
+from workloads.stages.settings import DECISIONS, Settings, SettingsError, described, settings_of
 
 DOCS = Path(__file__).parents[2] / "docs/changed-run-file.md"
 RUN = make_run(model={"config": QWEN3}, data=make_data(), micro_batch=8, eval_every=100)
 CONFIG = PretrainedConfig(hidden_size=32, num_hidden_layers=2)
+SIGLIP = {"model_type": "siglip_vision_model", "hidden_size": 32}
+PARTS = {"vision": {"config": SIGLIP}, "language": {"config": QWEN3}, "connector": {"visual_words": 8}}
+SEES = RunConfig.model_validate(
+    RUN.model_dump(mode="json", exclude_unset=True) | {"workload": {"kind": "vlm"}, "model": PARTS}
+)
 SECTIONS: dict[str, type[Section]] = {"model": Model, "data": Data, "training": Training}
 LEAVES = [
     field.path
@@ -28,6 +33,11 @@ LEAVES = [
 OTHER: dict[str, Any] = {
     "model.name": "./moved",
     "model.config": QWEN3 | {"hidden_size": 64},
+    "model.vision.name": "./moved",
+    "model.vision.config": SIGLIP | {"hidden_size": 64},
+    "model.language.name": "./moved",
+    "model.language.config": QWEN3 | {"hidden_size": 64},
+    "model.connector.kind": "mlp",
     "data.source": "gs://moved/text",
     "data.include": ["**/*.py"],
     "data.text_field": "content",
@@ -45,18 +55,22 @@ OTHER: dict[str, Any] = {
 """A value that no default is; numbers that are not here are made larger by one, or by a half."""
 
 
+def base(key: str) -> RunConfig:
+    """A run file that can say `key`."""
+    return SEES if key.split(".")[1] in ("vision", "language", "connector") else RUN
+
+
 def changed(key: str) -> RunConfig:
-    """`RUN` with another value of `key`."""
-    data = RUN.model_dump(mode="json", exclude_unset=True)
+    """`base(key)` with another value of `key`."""
+    data = base(key).model_dump(mode="json", exclude_unset=True)
     *above, last = key.split(".")
     section = data
     for part in above:
         section = section[part]
-    before = settings_of(RUN)[key]
-    if key == "model.name":
-        data["model"], data["data"] = {}, {key: value for key, value in data["data"].items() if key != "tokenizer"}
-        section = data["model"]
-    elif key == "data.tokenizer.name":
+    before = settings_of(base(key))[key]
+    if key in ("model.name", "model.language.name"):
+        data["data"] = {key: value for key, value in data["data"].items() if key != "tokenizer"}
+    if last in ("name", "kind"):
         section.clear()
     section[last] = OTHER[key] if key in OTHER else before + (1 if isinstance(before, int) else 0.5 * before or 0.25)
     assert section[last] != before
@@ -65,8 +79,8 @@ def changed(key: str) -> RunConfig:
 
 def restarted(was: RunConfig, now: RunConfig, config: PretrainedConfig = CONFIG) -> Settings:
     """The settings of a second start, as a checkpoint of the first brings them back."""
-    settings = Settings(now, config)
-    saved = json.loads(json.dumps(Settings(was, CONFIG).state_dict()))
+    settings = Settings(now, described(config))
+    saved = json.loads(json.dumps(Settings(was, described(CONFIG)).state_dict()))
     settings.load_state_dict(saved)
     assert settings.state_dict() == saved, "as all that is tracked must"
     settings.take()
@@ -79,12 +93,12 @@ def test_every_key_of_model_data_and_training_has_a_decision() -> None:
 
 @pytest.mark.parametrize("key", LEAVES)
 def test_a_changed_key_is_taken_with_a_mark_or_refused_by_its_name(key: str) -> None:
-    other = changed(key)
+    was, other = base(key), changed(key)
     if DECISIONS[key] == "refused":
         with pytest.raises(SettingsError, match=rf"{key} was .* and is .*start a new run under another run_id"):
-            restarted(RUN, other)
+            restarted(was, other)
         return
-    settings = restarted(RUN, other)
+    settings = restarted(was, other)
     assert key in settings.told(7)
     assert key in settings.marked()["changed"]
     assert settings.marked() == {}
@@ -105,12 +119,12 @@ def test_a_mark_that_a_preemption_left_unwritten_is_written_by_the_next_vm() -> 
     other = changed("training.clip_norm")
     between = restarted(RUN, other)  # saved again before its first step was done
 
-    third = Settings(other, CONFIG)
+    third = Settings(other, described(CONFIG))
     third.load_state_dict(json.loads(json.dumps(between.state_dict())))
     third.take()
     assert third.marked() == {"changed": {"training.clip_norm": {"was": 1.0, "is": 0.5}}}
 
-    back = Settings(RUN, CONFIG)
+    back = Settings(RUN, described(CONFIG))
     back.load_state_dict(json.loads(json.dumps(between.state_dict())))
     back.take()
     assert back.marked() == {}

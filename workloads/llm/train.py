@@ -14,14 +14,14 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from agent.config import RunConfig, RunFileError, load_run
-from workloads.errors import DataError
+from workloads.errors import DataError, ModelError
 from workloads.llm.data import IGNORED, Batches, eval_batches, split_rows
 from workloads.llm.kept import Kept
 from workloads.llm.optimizer import make_optimizer, retune
 from workloads.llm.tokens import fingerprint, tokenise
-from workloads.models.language import ModelError, build_model
+from workloads.models.language import build_model
 from workloads.stages.schedule import make_scheduler
-from workloads.stages.settings import Settings, SettingsError
+from workloads.stages.settings import Settings, SettingsError, described
 
 
 def train(run: RunConfig) -> None:
@@ -51,7 +51,7 @@ def train(run: RunConfig) -> None:
     model = build_model(run.model, vocab_size=text.facts.vocab_size, end_of_text=text.facts.end_of_text).to(device)
     optimizer = make_optimizer(model, training)
     scheduler = make_scheduler(optimizer, training)
-    settings = Settings(run, model.config)
+    settings = Settings(run, described(model.config))
     params = sum(param.numel() for param in model.parameters())
     print(
         f"{params / 1e6:.1f}M parameters in {training.dtype}, {len(train_rows)} rows of {data.sequence_length} tokens, "

@@ -18,6 +18,13 @@ Decision = Literal["taken", "same model", "same tokens", "refused"]
 DECISIONS: dict[str, Decision] = {
     "model.name": "same model",
     "model.config": "same model",
+    "model.vision.name": "same model",
+    "model.vision.config": "same model",
+    "model.language.name": "same model",
+    "model.language.config": "same model",
+    "model.connector.kind": "same model",
+    "model.connector.merge": "same model",
+    "model.connector.visual_words": "same model",
     "data.source": "same tokens",
     "data.include": "same tokens",
     "data.text_field": "same tokens",
@@ -59,12 +66,10 @@ class Settings:
     """Track it with the rest, `session.track(..., settings=settings)`, then `take()`: `changes` is what holds from here
     on. Until then it gives back what was restored, word for word, as all that is tracked must."""
 
-    def __init__(self, run: RunConfig, model: PretrainedConfig) -> None:
+    def __init__(self, run: RunConfig, model: dict[str, Any], *, key: str = "model.config") -> None:
+        """`model`: what makes it the same model, by the keys below `key` of the run file."""
         self.now = settings_of(run)
-        self.model = {
-            key: value for key, value in json.loads(model.to_json_string(use_diff=False)).items()
-            if key not in _OF_NO_MATTER
-        }  # fmt: skip
+        self.model, self._key = model, key
         self.changes: dict[str, Change] = {}
         self._restored: dict[str, Any] | None = None
 
@@ -99,7 +104,7 @@ class Settings:
         ]
         theirs = state["model"]  # a key that only one version of transformers has is no change of the run file
         refused += [
-            f"model.config.{key} was {_shown(theirs[key])} and is {_shown(now)}"
+            f"{self._key}.{key} was {_shown(theirs[key])} and is {_shown(now)}"
             for key, now in self.model.items()
             if key in theirs and theirs[key] != now
         ]
@@ -120,6 +125,12 @@ class Settings:
         """The changes in words; empty without any."""
         changes = ", ".join(f"{key} {_shown(now)} (was {_shown(was)})" for key, (was, now) in self.changes.items())
         return f"the run file was changed; from step {step} on: {changes}" if changes else ""
+
+
+def described(config: PretrainedConfig) -> dict[str, Any]:
+    """What a configuration of transformers says of its model, as JSON."""
+    said = json.loads(config.to_json_string(use_diff=False))
+    return {key: value for key, value in said.items() if key not in _OF_NO_MATTER}
 
 
 def settings_of(run: RunConfig) -> dict[str, Any]:

@@ -1,0 +1,104 @@
+"""The model that is trained: a language model, or a vision encoder, a connector and a language model."""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from pydantic import Field
+
+from agent.config.places import HuggingFaceName
+from agent.config.refusal import Refusal, Section
+
+
+class Language(Section):
+    """A language model: either one that exists, by name, or a new one, by its configuration."""
+
+    name: HuggingFaceName | None = None
+    """Hugging Face name, or a folder that starts with `.`, `/` or `~`; its weights are trained on. Default: null."""
+
+    config: dict[str, Any] | None = None
+    """A transformers configuration with its model_type: training starts from random weights. Default: null."""
+
+    def refusals(self) -> Iterator[Refusal]:
+        yield from refused_origin(self, "qwen3")
+
+
+class Vision(Section):
+    """A vision encoder of the SigLIP family: either one that exists, by name, or a new one, by its configuration."""
+
+    name: HuggingFaceName | None = None
+    """Hugging Face name, or a folder that starts with `.`, `/` or `~`; its weights are trained on. Default: null."""
+
+    config: dict[str, Any] | None = None
+    """A transformers configuration with its model_type: training starts from random weights. Default: null."""
+
+    def refusals(self) -> Iterator[Refusal]:
+        yield from refused_origin(self, "siglip_vision_model")
+
+
+class Connector(Section):
+    """What makes tokens of the language model out of the encoder's patches."""
+
+    kind: Literal["ovis", "mlp"] = "ovis"
+    """`ovis`: each token is a mean of the rows of a visual embedding table, weighted by a softmax; `mlp`: a projection
+    of two layers, as LLaVA's. Default: ovis."""
+
+    merge: int = Field(default=2, ge=1, le=4)
+    """Side of the square of patches that become one token: 2 makes a quarter as many tokens. Unit: patches.
+    Default: 2."""
+
+    visual_words: int | None = Field(default=None, ge=8, le=1_000_000)
+    """kind `ovis`: rows of the visual embedding table. Unit: rows. Default: null (65536, as Ovis has)."""
+
+    def refusals(self) -> Iterator[Refusal]:
+        if self.kind != "ovis" and self.visual_words is not None:
+            yield Refusal(("visual_words",), f"kind {self.kind} has no visual embedding table", "leave it out")
+
+
+class Model(Language):
+    """The model. A language model is named here; one that sees has its parts by themselves."""
+
+    vision: Vision | None = None
+    """The vision encoder. Default: null (kind `vlm` needs it)."""
+
+    language: Language | None = None
+    """The language model that sees. Default: null (kind `vlm` needs it)."""
+
+    connector: Connector | None = None
+    """What is between the two. Default: null (an Ovis head with its visual embedding table)."""
+
+    @property
+    def sees(self) -> bool:
+        """Whether it is given by its parts."""
+        return bool({"vision", "language", "connector"} & self.model_fields_set)
+
+    @property
+    def text(self) -> Language:
+        """The language model, wherever it is named."""
+        return self.language or self
+
+    def refusals(self) -> Iterator[Refusal]:
+        if not self.sees:
+            yield from refused_origin(self, "qwen3")
+            return
+        for key in ("name", "config"):
+            if getattr(self, key) is not None:
+                fix = f"write language.{key}, or leave it out"
+                fix = f"write language.{key}, or leave it out"
+                yield Refusal((key,), "the model is given by its parts already", fix)
+        for key, what in (("vision", "encoder of its images"), ("language", "language model")):
+            if getattr(self, key) is None:
+                yield Refusal((), f"a model by its parts needs the {what}", f"add {key}: {{name: HUGGING-FACE-NAME}}")
+
+
+def refused_origin(given: Language | Vision, example: str) -> Iterator[Refusal]:
+    """A part comes from exactly one place."""
+    if given.name is None and given.config is None:
+        yield Refusal((), "no model is given", "write name: HUGGING-FACE-NAME, or config: {model_type: ...}")
+    elif given.name is not None and given.config is not None:
+        yield Refusal(
+            ("config",),
+            "name and config are both given",
+            "leave out config to train the named model, or name to train a new one",
+        )
+    elif given.config is not None and not isinstance(given.config.get("model_type"), str):
+        yield Refusal(("config",), "it has no model_type", f'add the architecture, such as model_type: "{example}"')
