@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from agent.config.pictures import Pictures
 from agent.config.places import HuggingFaceName, Source
 from agent.config.refusal import Many, Refusal, Section
 from agent.config.units import Steps
@@ -33,18 +34,18 @@ class Tokenizer(Section):
 
 
 class Data(Section):
-    """The text to train on."""
+    """The text to train on, or the pictures with text."""
 
     source: Source
     """A folder, gs://BUCKET/PREFIX, hf://DATASET, or `stdlib`: the sources and documentation of the running Python's
     standard library, real text that is on every machine. Default: required."""
 
     include: Annotated[Many[str], Field(min_length=1)] = ("**/*.txt", "**/*.md", "**/*.rst", "**/*.py", "**/*.jsonl")
-    """Files of a folder or bucket to read, as glob patterns.
+    """kind `llm`: files of a folder or bucket to read, as glob patterns.
     Default: ["**/*.txt", "**/*.md", "**/*.rst", "**/*.py", "**/*.jsonl"]."""
 
     text_field: str = "text"
-    """The field that holds the text in JSON lines and in Hugging Face datasets. Default: text."""
+    """kind `llm`: the field that holds the text in JSON lines and in Hugging Face datasets. Default: text."""
 
     tokenizer: Tokenizer | None = None
     """The tokenizer. Default: null (the model's own, which only a model given by name has)."""
@@ -53,7 +54,16 @@ class Data(Section):
     """Tokens in one sequence. Unit: tokens. Default: 1024."""
 
     eval_fraction: float = Field(default=0.01, ge=0, le=0.5)
-    """Share of the text that is kept for evaluation, 0 to 0.5. Unit: fraction. Default: 0.01."""
+    """Share of the text, or of the records, that is kept for evaluation, 0 to 0.5. Unit: fraction. Default: 0.01."""
+
+    pictures: Pictures | None = None
+    """kinds `vlm` and `arr-coc`: pictures with text. Default: null (train.jsonl in the source)."""
+
+    def refusals(self) -> Iterator[Refusal]:
+        if self.pictures and self.pictures.eval_records and "eval_fraction" in self.model_fields_set:
+            yield Refusal(
+                ("eval_fraction",), "pictures.eval_records says what to evaluate on", "leave one of the two out"
+            )
 
 
 class Training(Section):

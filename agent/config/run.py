@@ -11,6 +11,7 @@ from agent.config.cloud import Cloud
 from agent.config.learning import Data, Training
 from agent.config.machine import Machine
 from agent.config.model import Language, Model
+from agent.config.pictures import refused_pictures
 from agent.config.refusal import Many, Refusal, Section
 from agent.config.sections import ON_THEIR_OWN, Checkpoint, PriceCap, Stage, Supervision, Tracking, Workload
 
@@ -115,6 +116,9 @@ class RunConfig(Section):
             yield Refusal((), f"kind {kind} needs a model", f"add model: {{{given}}}")
         if self.data is None:
             yield Refusal((), f"kind {kind} needs data", "add data: {source: FOLDER}")
+        else:
+            given = self.data.model_fields_set
+            yield from refused_pictures(kind, self.data.source, given, self.data.pictures)
         if self.model is None:
             return
         if kind == "llm" and self.model.sees:

@@ -95,6 +95,13 @@ class Store(Protocol):
         """Return the whole content, verified against the CRC32C kept with it."""
         ...
 
+    def read_range(self, name: str, start: int, size: int, *, timeout: float) -> bytes:
+        """Return `size` bytes from `start` on. No checksum is kept of a part: whoever asks holds it against his own.
+
+        An object that ends before raises `Corrupt`.
+        """
+        ...
+
     def read_into(self, name: str, into: memoryview, *, timeout: float) -> int:
         """Fill `into` with the whole content, verify it and return its CRC32C.
 

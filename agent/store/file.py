@@ -75,6 +75,13 @@ class FileStore:
             self._fill(name, fd, content, memoryview(into), time.monotonic() + timeout)
             return bytes(into)
 
+    def read_range(self, name: str, start: int, size: int, *, timeout: float) -> bytes:
+        with self._open(name) as (fd, _):
+            content = os.pread(fd, size, start)
+        if len(content) != size:
+            raise Corrupt(f"{self.url}/{name} has no {size} bytes from {start} on: it is not what it was")
+        return content
+
     def read_into(self, name: str, into: memoryview, *, timeout: float) -> int:
         with self._open(name) as (fd, content):
             view = into.cast("B")

@@ -96,6 +96,25 @@ class GcsStore:
         body, _ = self._download(name, None, time.monotonic() + timeout)
         return bytes(body)
 
+    def read_range(self, name: str, start: int, size: int, *, timeout: float) -> bytes:
+        if not size:
+            return b""
+        deadline = time.monotonic() + timeout
+        reply = self._transport.request(
+            "GET",
+            f"{self._answers.path(name)}?alt=media",
+            deadline=deadline,
+            doing=f"downloading a part of {self.url}/{name}",
+            headers={"Accept-Encoding": "gzip", "Range": f"bytes={start}-{start + size - 1}"},
+        )
+        if reply.status == 403 and self._is_absent(name, deadline):
+            raise self._answers.missing(name)
+        if reply.status not in (206, 416):
+            raise self._answers.failure(reply, name, "storage.objects.get")
+        if reply.status == 416 or len(reply.body) != size:
+            raise Corrupt(f"{self.url}/{name} has no {size} bytes from {start} on: it is not what it was")
+        return bytes(reply.body)
+
     def read_into(self, name: str, into: memoryview, *, timeout: float) -> int:
         view = into.cast("B")
 

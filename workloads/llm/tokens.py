@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from agent.config import Data
 from workloads.errors import DataError
+from workloads.folders import cache_folder
 from workloads.llm.kept import Kept
 from workloads.llm.sources import TextFile, list_files
 from workloads.models.tokenizer import TRAINING_BYTES, encode, folder_files, load_tokenizer, train_tokenizer
@@ -72,11 +73,6 @@ class TokenisedText:
     def save_tokenizer(self, folder: Path) -> None:
         """Put the tokenizer's files beside a saved model."""
         shutil.copytree(self.folder / TOKENIZER, folder, dirs_exist_ok=True)
-
-
-def cache_folder() -> Path:
-    """`SPOT_CACHE_DIR`, else a folder in the user's cache."""
-    return Path(os.environ.get("SPOT_CACHE_DIR") or Path.home() / ".cache" / "spot-training")
 
 
 def tokenise(data: Data, *, model_name: str | None = None, kept: Kept | None = None) -> TokenisedText:

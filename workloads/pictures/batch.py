@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,20 +12,33 @@ from torch import Tensor
 IGNORED = -100
 """The label where there is nothing to learn: questions, pictures, padding."""
 
+LACKING = -1
+"""The size of a picture that is not there."""
+
 
 class DataError(Exception):
     """The data can't be read, or is not what the run was started with. Says what to do."""
 
 
-class Image(Protocol):
-    """A reference to a picture's bytes; they are read when they are needed."""
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A reference to a picture's bytes, which are read when they are needed."""
+
+    file: str
+    """Of its source; `hf` rows have the column's name."""
+    size: int
+    """Bytes."""
+    crc: int
+    """CRC32C of the bytes, so that a picture that changed is told from the one that was listed."""
+    start: int | None = None
+    """Where it begins in a shard; in a Hugging Face data set, its row."""
+    member: str = ""
+    """Its name in a shard."""
 
     @property
     def name(self) -> str:
         """For messages."""
-
-    def read(self) -> bytes:
-        """The file's bytes. Raises DataError."""
+        return f"{self.file}/{self.member}" if self.member else self.file
 
 
 @dataclass(frozen=True)
@@ -81,7 +94,10 @@ class GlobalBatch:
 
     micro_batches: list[Batch]
     targets: int
-    """Labels that the shifted loss counts, over all ranks: what the summed loss is divided by."""
+    """Labels that the shifted loss counts, over all ranks: what the summed loss is divided by. It is known before a
+    picture is read, so those of samples that were left out are in it."""
+    broken: tuple[str, ...] = ()
+    """What was left out of it on this rank, by name, with `on_broken: skip`."""
 
 
 @dataclass(frozen=True)

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
+import sys
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from workloads.pictures.batch import Batch, DataError, GlobalBatch, Shape, lay_out
-from workloads.pictures.decode import decode, normalise
+from torch.utils.data import DataLoader, Sampler
+
+from agent.config.pictures import Pictures
+from workloads.pictures.batch import Batch, DataError, GlobalBatch, Shape
+from workloads.pictures.make import Made, Maker, Rows
 from workloads.pictures.order import Draw, Draws
-from workloads.pictures.plan import Planner
+from workloads.pictures.plan import Plan, Planner
 from workloads.pictures.source import Source
 
-Rows = tuple[tuple[Draw, ...], ...]
+_BROKEN_LIMIT = 100
 
 
 class Batches:
-    """Batches of `sources`, mixed by `weights`. Its state is a counter of samples: the rest is computed from it.
+    """Batches of `sources`, mixed by their weights; `pictures` says how. Its state is a counter of samples: the rest is
+    computed from it. So `workers`, the ranks and `global_batch` may change at any start: no sample is lost or repeated.
 
     Raises:
         DataError: global_batch can't be shared out evenly.
@@ -25,12 +32,11 @@ class Batches:
         self,
         sources: Sequence[Source],
         shape: Shape,
+        pictures: Pictures | None = None,
         *,
         seed: int,
         global_batch: int,
         micro_batch: int,
-        weights: Sequence[float] | None = None,
-        pack: bool = False,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -39,40 +45,60 @@ class Batches:
                 f"training.global_batch {global_batch} is not a multiple of {micro_batch} (micro_batch) x "
                 f"{world_size} (ranks): change it or micro_batch"
             )
+        self.pictures = pictures = pictures or Pictures()
         self.sources, self.shape, self.seed = tuple(sources), shape, seed
         self.micro_batch, self.rank, self.world_size = micro_batch, rank, world_size
-        self.samples = 0
-        draws = Draws([len(source) for source in sources], weights, seed=seed)
-        self._planner = Planner(draws, self._length, rows=global_batch, room=shape.sequence_length, pack=pack)
+        self.samples = self.broken = 0
+        draws = Draws([len(source) for source in sources], [source.weight for source in sources], seed=seed)
+        self._planner = Planner(draws, self._length, rows=global_batch, room=shape.sequence_length, pack=pictures.pack)
+        self._micro_batches = global_batch // (micro_batch * world_size)
+        self._maker = Maker(
+            sources,
+            shape,
+            seed=seed,
+            augment=pictures.augment,
+            on_broken=pictures.on_broken,
+            reads_at_once=pictures.reads_at_once,
+        )
+        self._made: Iterator[Made] | None = None
+        self._plans: deque[Plan] = deque()
         self.fingerprint = {
-            "sources": {source.name: source.digest[:32] for source in sources},
-            "shares": list(draws.shares),
+            "samples": sum(map(len, sources)),
+            "sources": _digest(*(source.digest for source in sources)),
+            "shares": _digest(*draws.shares),
+            "seed": seed,
             "sequence_length": shape.sequence_length,
             "tokens_per_image": shape.tokens_per_image,
-            "pack": pack,
+            "image_size": shape.image_size,
+            "pack": pictures.pack,
+            "augment": pictures.augment,
         }
 
     def __iter__(self) -> Iterator[GlobalBatch]:
         return self
 
     def __next__(self) -> GlobalBatch:
-        plan = self._planner.at(self.samples)
-        share = len(plan.rows) // self.world_size
-        mine = plan.rows[self.rank * share : (self.rank + 1) * share]
-        micro_batches = [
-            make(mine[start : start + self.micro_batch], self.sources, self.shape)
-            for start in range(0, share, self.micro_batch)
-        ]
+        if self._made is None:
+            self._plans.clear()
+            self._made = self._loader()
+        batches: list[Batch] = []
+        broken: list[str] = []
+        for _ in range(self._micro_batches):
+            made = next(self._made)
+            if made.batch is None:
+                self._made = None
+                raise DataError(made.error)
+            batches.append(made.batch)
+            broken += made.broken
+        self._count(broken)
+        plan = self._plans.popleft()
         self.samples = plan.stop
         targets = sum(self.sources[draw.source].targets(draw.row) for row in plan.rows for draw in row)
-        return GlobalBatch(micro_batches, targets)
-
-    def _length(self, draw: Draw) -> int:
-        return self.sources[draw.source].length(draw.row)
+        return GlobalBatch(batches, targets, tuple(broken))
 
     def state_dict(self) -> dict[str, Any]:
-        """JSON-able: how many samples were handed out, and what they were drawn from."""
-        return {"samples": self.samples, "seed": self.seed, "fingerprint": self.fingerprint}
+        """JSON-able: how many samples were handed out and left out, and what they were drawn from."""
+        return {"samples": self.samples, "broken": self.broken, "fingerprint": self.fingerprint}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken.
@@ -80,32 +106,87 @@ class Batches:
         Raises:
             DataError: the samples would be others than those the run was started with.
         """
-        was, now = state["fingerprint"] | {"seed": state["seed"]}, self.fingerprint | {"seed": self.seed}
-        changes = [f"{key} was {was.get(key)} and is {now[key]}" for key in now if was.get(key) != now[key]]
+        was, now = state["fingerprint"], self.fingerprint
+        changes = [_change(key, was.get(key), now[key]) for key in now if was.get(key) != now[key]]
         if changes:
             raise DataError(
                 f"the checkpoint was made with other data: {'; '.join(changes)}. Put back what the run was started "
                 f"with, or start a new run under another run_id"
             )
-        self.samples = int(state["samples"])
+        self.samples, self.broken = int(state["samples"]), int(state["broken"])
+        self._made = None
+
+    def _loader(self) -> Iterator[Made]:
+        workers = self.pictures.workers
+        loader: DataLoader[Made] = DataLoader(
+            self._maker, batch_size=None, sampler=_Jobs(self), num_workers=workers, collate_fn=_as_made
+        )
+        return iter(loader)
+
+    def _jobs(self) -> Iterator[Rows]:
+        """This rank's micro-batches from the next global batch on: ahead of what was handed out."""
+        start = self.samples
+        while True:
+            plan = self._planner.at(start)
+            self._plans.append(plan)
+            share = len(plan.rows) // self.world_size
+            mine = plan.rows[self.rank * share : (self.rank + 1) * share]
+            for first in range(0, share, self.micro_batch):
+                yield mine[first : first + self.micro_batch]
+            start = plan.stop
+
+    def _length(self, draw: Draw) -> int:
+        return self.sources[draw.source].length(draw.row, self.shape.tokens_per_image)
+
+    def _count(self, broken: list[str]) -> None:
+        for name in broken:
+            print(f"left out: {name}", file=sys.stderr, flush=True)
+        limit = self.pictures.broken_limit or _BROKEN_LIMIT
+        if self.broken + len(broken) > limit:
+            self._made = None
+            raise DataError(
+                f"{self.broken + len(broken)} samples were left out for pictures that can't be read, more than "
+                f"data.pictures.broken_limit, {limit}; the last: {broken[-1]}. Mend them, or write a higher limit"
+            )
+        self.broken += len(broken)
 
 
-def make(rows: Rows, sources: Sequence[Source], shape: Shape) -> Batch:
-    """One micro-batch: read, decoded and laid out. Raises DataError."""
-    samples = tuple(tuple(sources[draw.source].sample(draw.row) for draw in row) for row in rows)
-    texts = [[sources[draw.source].text(draw.row) for draw in row] for row in rows]
-    pixels = [
-        decode(f"{image.name} ({sample.key})", image.read(), shape.image_size)
-        for row in samples
-        for sample in row
-        for image in sample.images
-    ]
-    return Batch(normalise(pixels, shape.image_size), *lay_out(texts, shape), samples)
+class _Jobs(Sampler[Rows]):
+    def __init__(self, batches: Batches) -> None:
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[Rows]:
+        return self._batches._jobs()
 
 
-def eval_batches(source: Source, shape: Shape, *, micro_batch: int, count: int | None = None) -> Iterator[Batch]:
-    """Up to `count` batches, one sample a row, in the records' order: the same ones every time."""
+def _as_made(made: Any) -> Any:
+    """torch collates nothing: it was made whole."""
+    return made
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()[:32]
+
+
+def _change(key: str, was: object, now: object) -> str:
+    names = {
+        "samples": "samples", "sources": "the records or pictures", "shares": "the weights in data.pictures.mixture",
+        "seed": "training.seed", "sequence_length": "data.sequence_length",
+        "pack": "data.pictures.pack", "augment": "data.pictures.augment",
+    }  # fmt: skip
+    if key in ("sources", "shares"):
+        return f"{names[key]} are others"
+    return f"{names.get(key, key)} was {was} and is {now}"
+
+
+def eval_batches(
+    source: Source, shape: Shape, pictures: Pictures | None = None, *, micro_batch: int, count: int | None = None
+) -> Iterator[Batch]:
+    """Up to `count` batches, one sample a row, in the records' order: the same ones every time. Raises DataError."""
+    maker = Maker([source], shape, seed=0, on_broken=(pictures or Pictures()).on_broken)
     rows = len(source) if count is None else min(len(source), count * micro_batch)
     for start in range(0, rows, micro_batch):
         stop = min(start + micro_batch, rows)
-        yield make(tuple((Draw(0, 0, row),) for row in range(start, stop)), [source], shape)
+        made = maker.make(tuple((Draw(0, 0, row),) for row in range(start, stop)))
+        assert made.batch is not None
+        yield made.batch

@@ -12,6 +12,9 @@ from spot_training.data.order import Order, derive
 _BLOCK = 1000
 """Draws after which a mixture has its weights again, at most."""
 
+_CHUNK = 1024
+"""Places that are looked up at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Draw:
@@ -31,18 +34,23 @@ class Draws:
         self.sizes, self.seed = tuple(sizes), seed
         self.shares = shares(weights or [1.0] * len(sizes))
         self._block = sum(self.shares)
-        self._orders: dict[int, tuple[int, Order]] = {}
+        self._chunks: dict[int, tuple[int, int, list[int]]] = {}
         self._blocks: tuple[int, list[tuple[int, int]]] = (-1, [])
 
     def __getitem__(self, number: int) -> Draw:
         block, place = divmod(number, self._block)
         source, before = self._mixed(block)[place]
         epoch, place = divmod(block * self.shares[source] + before, self.sizes[source])
-        known, order = self._orders.get(source, (-1, None))
-        if order is None or known != epoch:
-            order = Order(self.sizes[source], seed=derive(self.seed, "source", source), epoch=epoch)
-            self._orders[source] = (epoch, order)
-        return Draw(source, epoch, order.rows(place, place + 1)[0])
+        return Draw(source, epoch, self._row(source, epoch, place))
+
+    def _row(self, source: int, epoch: int, place: int) -> int:
+        known, start, rows = self._chunks.get(source, (-1, 0, []))
+        if known != epoch or not start <= place < start + len(rows):
+            size, start = self.sizes[source], place - place % _CHUNK
+            order = Order(size, seed=derive(self.seed, "source", source), epoch=epoch)
+            rows = order.rows(start, min(size, start + _CHUNK))
+            self._chunks[source] = (epoch, start, rows)
+        return rows[place - start]
 
     def _mixed(self, block: int) -> list[tuple[int, int]]:
         """Of each draw of a block: its source, and how many draws of that the block has before it."""

@@ -1,90 +1,78 @@
-"""A folder with records and pictures, as its samples."""
+"""One part of the data as it is trained on: some of a table's samples, and how their pictures are read."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from typing import Any
 
-from workloads.pictures.batch import DataError, Sample, Shape, Text
-from workloads.pictures.records import lines, parse
-from workloads.pictures.text import Encode, fit
+import numpy as np
+import numpy.typing as npt
+from spot_training.data.order import Order, derive
 
+from workloads.pictures.batch import Image, Sample, Text
+from workloads.pictures.reader import Reader
+from workloads.pictures.table import Table
 
-class Source(Protocol):
-    """Samples by number; lengths and targets without reading a picture."""
-
-    name: str
-    digest: str
-    """Another one when the samples are other ones."""
-
-    def __len__(self) -> int: ...
-
-    def sample(self, row: int) -> Sample: ...
-
-    def text(self, row: int) -> Text: ...
-
-    def length(self, row: int) -> int:
-        """Places in a row of a batch."""
-
-    def targets(self, row: int) -> int:
-        """Labels that the shifted loss counts."""
+_CHUNK = 65_536
 
 
 @dataclass(frozen=True)
-class LocalImage:
-    """A picture in a folder."""
+class Source:
+    """Samples by number; lengths and targets without reading a picture."""
 
     name: str
-    path: Path
+    table: Table
+    reader: Reader
+    rows: npt.NDArray[np.int64] | None = None
+    """Which of the table's, [samples]; None: all, as they lie."""
+    weight: float = 1.0
+    """Of a mixture."""
 
-    def read(self) -> bytes:
-        try:
-            return self.path.read_bytes()
-        except OSError as error:
-            raise DataError(f"can't read the picture {self.path}: {error.strerror}") from error
-
-
-class Folder:
-    """The records of one file, with pictures relative to its folder.
-
-    Raises:
-        DataError: it can't be read, or a record is none.
-    """
-
-    def __init__(self, path: Path, tokens_of: Encode, shape: Shape) -> None:
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise DataError(f"can't read the records {path}: {error.strerror}; correct data.source") from error
-        self.name = path.name
-        self.samples: list[Sample] = []
-        for key, value in lines(path.name, content):
-            record = parse(key, value)
-            images = tuple(LocalImage(name, path.parent / name) for name in record.images)
-            self.samples.append(Sample(key, images, record.turns, record.facts))
-        if not self.samples:
-            raise DataError(f"{path} has no records")
-        self.texts: Sequence[Text] = [fit(sample, tokens_of, shape) for sample in self.samples]
-        self.tokens_per_image = shape.tokens_per_image
-        seen = hashlib.sha256(content)
-        seen.update(json.dumps([text.ids for text in self.texts]).encode())
-        self.digest = seen.hexdigest()
+    def __deepcopy__(self, _: dict[int, Any]) -> Source:
+        return self
 
     def __len__(self) -> int:
-        return len(self.samples)
+        return len(self.table) if self.rows is None else len(self.rows)
+
+    @property
+    def digest(self) -> str:
+        """Another one when the samples are other ones."""
+        rows = b"" if self.rows is None else self.rows.tobytes()
+        return hashlib.sha256(self.table.facts.digest.encode() + rows).hexdigest()
 
     def sample(self, row: int) -> Sample:
-        return self.samples[row]
+        return self.table.sample(self._at(row))
 
     def text(self, row: int) -> Text:
-        return self.texts[row]
+        return self.table.text(self._at(row))
 
-    def length(self, row: int) -> int:
-        return self.texts[row].length(self.tokens_per_image)
+    def length(self, row: int, tokens_per_image: int) -> int:
+        """Places in a row of a batch."""
+        return self.table.length(self._at(row), tokens_per_image)
 
     def targets(self, row: int) -> int:
-        return self.texts[row].targets
+        """Labels that the shifted loss counts."""
+        return self.table.targets(self._at(row))
+
+    def read(self, image: Image) -> bytes:
+        """Raises DataError; Broken: it will never be read."""
+        return self.reader.read(image)
+
+    def split(self, fraction: float) -> tuple[Source, Source | None]:
+        """What is trained on, and what is kept for evaluation: the same samples in every run. None: nothing is."""
+        held = max(1, round(len(self) * fraction)) if fraction else 0
+        if not held or held >= len(self):
+            return self, None
+        order = Order(len(self), seed=derive("held out"), epoch=0)
+        rows = np.concatenate(
+            [order.rows(start, min(len(self), start + _CHUNK)) for start in range(0, len(self), _CHUNK)]
+        ).astype(np.int64)
+        parts = [
+            Source(self.name, self.table, self.reader, np.sort(part), self.weight)
+            for part in (rows[held:], rows[:held])
+        ]
+        return parts[0], parts[1]
+
+    def _at(self, row: int) -> int:
+        return row if self.rows is None else int(self.rows[row])

@@ -2,61 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from workloads.pictures.batch import DataError, Sample, Shape, Text
 
 PLACE = "<image>"
 """Where a picture belongs in a question's text. Without one, the pictures come first."""
 
-Encode = Callable[[str], list[int]]
-"""A text's tokens, without special ones around them."""
+Encode = Callable[[list[str]], list[list[int]]]
+"""Each text's tokens, without special ones around them."""
 
 
-def encode(sample: Sample, tokens_of: Encode, *, image_token: int, end_token: int) -> Text:
-    """`question \\n answer end`, turn after turn.
+def parts(sample: Sample) -> list[str]:
+    """The texts to make tokens of: of each turn what is between the pictures of its question, then its answer.
 
     Raises:
-        DataError: the text has places for another number of pictures than there are, or its tokens mean a picture.
+        DataError: the text has places for another number of pictures than there are.
     """
     places = sum(question.count(PLACE) for question, _ in sample.turns)
     if places not in (0, len(sample.images)):
         raise DataError(f"{sample.key} has {places} times {PLACE} in its questions, and {len(sample.images)} pictures")
-    ids: list[int] = [] if places else [image_token] * len(sample.images)
-    learnt = [False] * len(ids)
+    found = []
     for question, answer in sample.turns:
-        for number, part in enumerate(question.split(PLACE)):
-            asked = ([image_token] if number else []) + _checked(sample, tokens_of(part.strip()), image_token)
-            ids += asked
-            learnt += [False] * len(asked)
-        said = [*_checked(sample, tokens_of(f"\n{answer}" if question else answer), image_token), end_token]
-        ids += said
-        learnt += [True] * len(said)
-    return Text(tuple(ids), tuple(learnt), len(sample.images))
+        found += [part.strip() for part in question.split(PLACE)]
+        found.append(f"\n{answer}" if question else answer)
+    return found
 
 
-def fit(sample: Sample, tokens_of: Encode, shape: Shape) -> Text:
-    """As `encode`; of a sample that is longer than a row the last turns are left out.
+def encode(sample: Sample, tokens: Sequence[list[int]], shape: Shape) -> tuple[Text, int]:
+    """`question \\n answer end`, turn after turn, of the tokens of `parts`; and how many turns are in it: of a sample
+    that is longer than a row, the last ones are left out.
 
     Raises:
-        DataError: its first turn alone doesn't fit.
+        DataError: its first turn alone doesn't fit, or its tokens mean a picture.
     """
-    turns = sample.turns
-    while True:
-        part = Sample(sample.key, sample.images, turns, sample.facts)
-        text = encode(part, tokens_of, image_token=shape.image_token, end_token=shape.end_token)
+    if any(shape.image_token in part for part in tokens):
+        raise DataError(f"the text of {sample.key} holds the token that stands for a picture, {shape.image_token}")
+    left = iter(tokens)
+    first = not any(PLACE in question for question, _ in sample.turns)
+    ids = [shape.image_token] * len(sample.images) * first
+    learnt, kept = [False] * len(ids), Text((), (), 0)
+    for number, (question, _) in enumerate(sample.turns):
+        for place in range(question.count(PLACE) + 1):
+            asked = [shape.image_token] * (place > 0) + next(left)
+            ids += asked
+            learnt += [False] * len(asked)
+        said = [*next(left), shape.end_token]
+        ids += said
+        learnt += [True] * len(said)
+        text = Text(tuple(ids), tuple(learnt), ids.count(shape.image_token))
         length = text.length(shape.tokens_per_image)
-        if length <= shape.sequence_length:
-            return text
-        if len(turns) == 1:
+        if length > shape.sequence_length:
+            if number:
+                return kept, number
             raise DataError(
                 f"{sample.key} has {length} tokens, more than data.sequence_length, {shape.sequence_length}: write a "
                 f"larger one, or leave the record out"
             )
-        turns = turns[:-1]
-
-
-def _checked(sample: Sample, tokens: list[int], image_token: int) -> list[int]:
-    if image_token in tokens:
-        raise DataError(f"the text of {sample.key} holds the token that stands for a picture ({image_token})")
-    return tokens
+        kept = text
+    return kept, len(sample.turns)

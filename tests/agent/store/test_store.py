@@ -54,6 +54,17 @@ def test_any_contiguous_memory_can_be_sent_and_filled(store: Store) -> None:
     assert arena == b"01234567456789ab"
 
 
+def test_a_part_of_an_object_is_read_alone_and_never_shorter(store: Store) -> None:
+    store.create("shard", b"0123456789", timeout=5)
+    assert store.read_range("shard", 3, 4, timeout=5) == b"3456"
+    assert store.read_range("shard", 9, 1, timeout=5) == b"9" and store.read_range("shard", 9, 0, timeout=5) == b""
+    for start, size in ((8, 4), (20, 1)):
+        with pytest.raises(Corrupt, match=f"no {size} bytes from {start} on"):
+            store.read_range("shard", start, size, timeout=5)
+    with pytest.raises(NotFound):
+        store.read_range("none", 0, 1, timeout=5)
+
+
 def test_an_existing_object_is_never_overwritten_by_create(store: Store) -> None:
     store.create("name", b"first", timeout=5)
     with pytest.raises(AlreadyExists, match="choose another name"):
