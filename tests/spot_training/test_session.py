@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from spot_training import Session, SessionError, beats
-from spot_training.protocol.messages import Committed, Finish, Finished, Heartbeat, Hello, Refused, Staged
+from spot_training.protocol.messages import (
+    Border,
+    Committed,
+    Declined,
+    Finish,
+    Finished,
+    Heartbeat,
+    Hello,
+    Refused,
+    Save,
+    StageComplete,
+    Staged,
+)
 
 from tests.spot_training.agent import FRESH, PATIENCE_S, Agent
 from tests.spot_training.conftest import Run
@@ -36,7 +51,7 @@ def test_a_script_says_hello_for_the_run_that_the_agent_names(agent: Agent) -> N
     with Session.open() as session:
         assert session.run_id == "mine"
         hello = agent.next(lambda message: isinstance(message, Hello))
-    assert (hello.run_id, hello.attempt, hello.protocol) == ("mine", 0, 2)
+    assert (hello.run_id, hello.attempt, hello.protocol) == ("mine", 0, 3)
 
 
 def test_a_script_that_believes_to_train_another_run_says_so(agent: Agent) -> None:
@@ -128,3 +143,64 @@ def test_a_new_agent_hears_at_once_what_its_trainer_is_at(agent: Agent) -> None:
             trainer.close()
             agent.next(lambda message: isinstance(message, Hello) and message.attempt == 1)
             assert agent.next_beat("evaluating") == Heartbeat(0, phase="evaluating")
+
+
+def test_a_stage_goes_on_in_the_same_process_where_the_agent_says_so_and_anything_may_change_in_between(
+    agent: Agent,
+) -> None:
+    with Session.open() as session:
+        trainer = agent.trainer()
+        trainer.send(replace(FRESH, stages=[(1, 4), (2, 1)]))
+        run = Run()
+        track(session, run)
+        step_once(session)
+        asking = threading.Thread(target=session.stage_complete, args=("first",), daemon=True)
+        asking.start()
+        asked = agent.next(lambda message: isinstance(message, StageComplete))
+        assert asked == StageComplete(1, "first")
+        trainer.send(Border(0, here=False))  # of another time
+        trainer.send(Border(1, here=True))
+        asking.join(PATIENCE_S)
+        with torch.no_grad():
+            run.model.out.weight.zero_()  # in a step's body this would be refused
+        trainer.send(Save("operator", deadline=time.monotonic() + GLANCE_S))
+        declined = agent.next(lambda message: isinstance(message, Declined))
+        assert not declined.staged, "between two stages nothing is copied"
+        step_once(session)
+        staged = agent.next(lambda message: isinstance(message, Staged))
+        assert (staged.step, staged.reason, staged.state["end"]) == (2, "cadence", 2), "every step, in this stage"
+        session.close()
+
+
+def test_a_stage_that_another_machine_goes_on_from_is_committed_and_then_the_process_ends(agent: Agent) -> None:
+    """However often the agent is started anew meanwhile: it is told again."""
+    with Session.open() as session:
+        trainer = agent.trainer()
+        trainer.send(FRESH)
+        track(session, Run())
+        with pytest.raises(SessionError, match="still in its loop"):
+            for _ in session.steps(1):
+                session.stage_complete("first")
+        step_once(session)
+        ended: list[object] = []
+
+        def complete() -> None:
+            try:
+                session.stage_complete("first")
+            except SystemExit as end:
+                ended.append(end.code)
+
+        asking = threading.Thread(target=complete, daemon=True)
+        asking.start()
+        agent.next(lambda message: isinstance(message, StageComplete))
+        trainer.close()
+        trainer = agent.trainer()
+        assert agent.next(lambda message: isinstance(message, StageComplete)) == StageComplete(1, "first")
+        trainer.send(Border(1, here=False))
+        staged = agent.next(lambda message: isinstance(message, Staged))
+        assert (staged.step, staged.reason) == (1, "border")
+        assert not ended, "not before it is committed"
+        trainer.send(Committed(staged.arena, staged.step))
+        asking.join(PATIENCE_S)
+        assert ended == [0]
+    assert not any(isinstance(message, Finish) for message in agent.all)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,6 +48,7 @@ class Course:
         self._thorough = True
         self._updated = False  # in this iteration
         self._torn = False  # an update was left by an exception, in this iteration
+        self._between = False  # two stages: what changes now belongs to none of their steps
         self._closed_at = 0.0
         self._tried = False
         self._told_tail = False
@@ -99,7 +101,7 @@ class Course:
             self._state.trial(boundary)
             if self._saves:  # from here on the optimizer has its state
                 self._saves.prepare()
-        self._updated = self._torn = False
+        self._updated = self._torn = self._between = False
         self.boundaries += 1
         if self._probe:
             found = self._state.snapshot(boundary)
@@ -149,6 +151,10 @@ class Course:
         """
         if self._guard.is_open:
             return step
+        if self._between:
+            self._between = False
+            self._guard.open(self._state.note(step))
+            return step
         before = self._guard.boundary.step
         if self._torn:
             raise SessionError(
@@ -157,6 +163,11 @@ class Course:
             )
         self._guard.open(self._state.note(before + 1))
         return before + 1
+
+    def between(self) -> None:
+        """A stage is over and the next one has not begun: until it does nothing is copied, and all may be changed."""
+        self._guard.close()
+        self._between = True
 
     def _look_at_loop(self) -> None:
         """Say what the loop keeps that a resume would not have. An optimizer or the like that is not tracked is an
@@ -180,3 +191,15 @@ class Course:
     def after_track(self) -> None:
         """From here to the first step no random numbers may be drawn."""
         self._checks.after_track()
+
+
+def probe_of(things: dict[str, Any]) -> Probe | None:
+    """What a rehearsal sees of the session, in one."""
+    if not os.environ.get("SPOT_REHEARSAL"):
+        return None
+    from spot_training.probe import Probe  # noqa: PLC0415 - a rehearsal's only
+
+    probe = Probe.from_environment()
+    if probe:
+        probe.watch(things)
+    return probe

@@ -14,12 +14,14 @@ from spot_training.link import Link, SessionError
 from spot_training.metrics import Metrics
 from spot_training.protocol.messages import (
     Abandoned,
+    Border,
     Committed,
     Finish,
     Finished,
     Refused,
     Save,
     SaveReason,
+    StageComplete,
     Welcome,
 )
 from spot_training.stager import Stager
@@ -47,16 +49,22 @@ class Saves:
         self._finished = False
         self._refused = ""
         self._finish: Finish | None = None
+        self._asked: StageComplete | None = None
+        self._border: Border | None = None
         link.listen(self._take, step=step, again=self._tell_again)
         threading.Thread(target=self._obey, name="stager", daemon=True).start()
+
+    @property
+    def end(self) -> int:
+        """The step that the run's last stage ends with; 0 where it has no stages."""
+        return self._welcome.stages[-1][0] if self._welcome.stages else 0
 
     def due(self, step: int) -> SaveReason | None:
         """Why the boundary of `step` is to be saved, if it is."""
         if self._welcome.milestone_steps and step % self._welcome.milestone_steps == 0:
             return "milestone"
-        if self._welcome.every_steps and step % self._welcome.every_steps == 0:
-            return "cadence"
-        return None
+        every = next((every for end, every in self._welcome.stages if step <= end), self._welcome.every_steps)
+        return "cadence" if every and step % every == 0 else None
 
     def prepare(self) -> None:
         """The state has its shape: plan the arenas."""
@@ -66,14 +74,30 @@ class Saves:
         """Save the boundary that the next update waits at."""
         self._orders.put(partial(self._stager.stage_wanted, reason))
 
-    def commit_last(self, step: int) -> None:
+    def commit_last(self, step: int, reason: SaveReason = "final") -> None:
         """Save the boundary of `step`, and wait until it is committed. Raises SessionError where it can't be."""
         self._lost.pop(step, None)
-        self._orders.put(self._stage_final)
+        self._orders.put(partial(self._stage_last, reason))
         if not self._await(lambda: self.committed_step >= step or step in self._lost):
             raise SessionError(f"step {step} was not committed within {_FINAL_TIMEOUT_S:.0f} s: see the agent's log")
         if self.committed_step < step:
             raise SessionError(f"step {step} could not be committed: {self._lost[step]}")
+
+    def goes_on(self, step: int, stage: str) -> bool:
+        """Tell that `stage` is done with `step`. False where the next one is another machine's: the state is committed
+        then. Raises SessionError where it can't be, or the agent knows of no such stage."""
+        self._border = None
+        self._asked = StageComplete(step, stage)
+        self._link.send(self._asked)
+        if not self._await(lambda: self._border is not None):
+            raise SessionError(
+                f"the agent gave no answer to the end of stage {stage} within {_FINAL_TIMEOUT_S:.0f} s: see its log"
+            )
+        self._asked = None
+        if self._border and self._border.here:
+            return True
+        self.commit_last(step, "border")
+        return False
 
     def finish(self, step: int, folder: str) -> None:
         """Have `folder` stored as the result, and wait for it. Raises SessionError where it can't be."""
@@ -109,6 +133,8 @@ class Saves:
                 self._lost[step] = why
             case Finished():
                 self._finished = True
+            case Border(step) if self._asked and step == self._asked.step:
+                self._border = message
             case Refused(why):
                 self._refused = why
         with self._news:
@@ -119,16 +145,16 @@ class Saves:
         self._beats.beat()
         self._metrics.resend()
         self._stager.announce()
-        if self._finish:
-            self._link.send(self._finish)
+        if asked := self._asked or self._finish:
+            self._link.send(asked)
 
     def _obey(self) -> None:
         """The stager's thread: one save after the other."""
         while (order := self._orders.get()) is not None:
             order()
 
-    def _stage_final(self) -> None:
-        self._stager.stage("final")
+    def _stage_last(self, reason: SaveReason) -> None:
+        self._stager.stage(reason)
         with self._news:
             self._news.notify_all()
 

@@ -18,10 +18,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from spot_training.beats import Beats
-from spot_training.course import Course
+from spot_training.course import Course, probe_of
 from spot_training.data import limits_of
 from spot_training.ends import AtExit, ended_well
 from spot_training.guard import Guard
@@ -35,9 +35,6 @@ from spot_training.stager import Stager
 from spot_training.state import StateError, TrainState
 from spot_training.steppers import hook_step
 from spot_training.tensors import tensors_in
-
-if TYPE_CHECKING:
-    from spot_training.probe import Probe
 
 __all__ = ["Session", "SessionError"]
 
@@ -62,6 +59,7 @@ class Session:
         self._saves: Saves | None = None
         self._welcomed: tuple[Welcome, list[Arena]] | None = None
         self._over = False
+        self._looping = False
         self._at_exit = AtExit(self._end)
 
     @classmethod
@@ -134,7 +132,7 @@ class Session:
         if self._link and welcome:
             stager.adopt(arenas, welcome.busy, restored=welcome.restore)
             self._saves = Saves(self._link, welcome, stager, self._metrics, self._beats, step=lambda: self.step)
-        probe = _probe(things)
+        probe = probe_of(things)
         self._course = Course(things, state, guard, self._metrics, self._beats, saves=self._saves, probe=probe)
         for stepper in state.steppers:
             self._hook(stepper, self._course)
@@ -153,12 +151,40 @@ class Session:
             StateError: the loop does something that a resume could not repeat; says what, and what to change.
         """
         course = self._tracking("session.steps()")
-        course.begin(sys._getframe(1), end=max_steps)
-        while self.step < max_steps:
-            course.top(self.step)
-            yield self.step
-            self.step += 1
+        course.begin(sys._getframe(1), end=max(max_steps, self._saves.end if self._saves else 0))
+        self._looping = True
+        try:
+            while self.step < max_steps:
+                course.top(self.step)
+                yield self.step
+                self.step += 1
+        finally:
+            self._looping = False
         course.top(self.step)
+
+    def stage_complete(self, stage: str) -> None:
+        """Behind the loop of a stage: the run file's stage of that name is done. docs/stages.md has an example.
+
+        Where the next one is for the same machine, this returns, and until `session.steps()` is called again all that
+        is tracked may be changed: what trains, its rates, what the optimizer keeps. Where it is for another machine,
+        the state is committed, and this process ends here (SystemExit, status 0): another starts from it there.
+
+        Raises:
+            SessionError: by the run file the stage ends elsewhere; or its state could not be stored.
+        """
+        course = self._tracking("session.stage_complete()")
+        if self._looping:
+            raise SessionError(f"stage {stage} is still in its loop: call session.stage_complete() behind it")
+        self.step = course.end(self.step)
+        self._metrics.flush()
+        if self._saves:
+            self._beats.enter("finishing")
+            if not self._saves.goes_on(self.step, stage):
+                self._over = True
+                print(f"stage {stage} is complete at step {self.step}: the next one is another machine's", flush=True)
+                raise SystemExit(0)
+            self._beats.enter("training")
+        course.between()
 
     @contextlib.contextmanager
     def update(self) -> Iterator[None]:
@@ -263,15 +289,3 @@ class Session:
     def _send(self, message: Any, fds: list[int] | None = None) -> None:
         if self._link:
             self._link.send(message, fds)
-
-
-def _probe(things: dict[str, Any]) -> Probe | None:
-    """What a rehearsal sees of the session, in one."""
-    if not os.environ.get("SPOT_REHEARSAL"):
-        return None
-    from spot_training.probe import Probe  # noqa: PLC0415 - a rehearsal's only
-
-    probe = Probe.from_environment()
-    if probe:
-        probe.watch(things)
-    return probe

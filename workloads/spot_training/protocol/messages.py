@@ -12,12 +12,14 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-PROTOCOL = 2
+PROTOCOL = 3
+ADOPTED = frozenset({2, 3})
+"""Versions that a trainer may speak which ran under an agent before this one: 2 knows no stages."""
 
 SaveAnswer = Literal["staged", "unchanged", "none"]
 """What became of a request: a new snapshot; nothing new since the last one; no snapshot, for whatever reason."""
 
-SaveReason = Literal["cadence", "milestone", "emergency", "final", "operator"]
+SaveReason = Literal["cadence", "milestone", "emergency", "final", "border", "operator"]
 
 Phase = Literal["starting", "restoring", "training", "evaluating", "finishing"]
 """What a trainer is at. Each has a limit of its own: only in `training` must steps come one after the other."""
@@ -122,6 +124,14 @@ class Finish:
     folder: str
 
 
+@dataclass(frozen=True)
+class StageComplete:
+    """The stage of that name is done with `step`. The trainer waits for `Border` before it does anything else."""
+
+    step: int
+    stage: str
+
+
 # --- agent -> trainer ---------------------------------------------------------------------------
 
 
@@ -139,6 +149,8 @@ class Welcome:
     every_steps: int | None
     milestone_steps: int | None
     fds: int = 0
+    stages: list[tuple[int, int | None]] = field(default_factory=list)
+    """Of each stage the step that it ends with, and its `every_steps` instead of the run's."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +186,15 @@ class Finished:
 
 
 @dataclass(frozen=True)
+class Border:
+    """The answer to `StageComplete`. `here`: the next stage goes on in this process; else the trainer saves `step` for
+    the reason "border" and ends, and another machine goes on."""
+
+    step: int
+    here: bool
+
+
+@dataclass(frozen=True)
 class Refused:
     """The agent will not work with this trainer; it must exit with `why` as its error."""
 
@@ -190,19 +211,21 @@ Message = (
     | Declined
     | Restored
     | Finish
+    | StageComplete
     | Welcome
     | Save
     | Committed
     | Abandoned
     | Finished
+    | Border
     | Refused
 )
 
 _TYPES: dict[str, type[Any]] = {
     cls.__name__: cls
     for cls in (
-        Hello, Arenas, Heartbeat, Line, Staging, Staged, Declined, Restored, Finish,
-        Welcome, Save, Committed, Abandoned, Finished, Refused,
+        Hello, Arenas, Heartbeat, Line, Staging, Staged, Declined, Restored, Finish, StageComplete,
+        Welcome, Save, Committed, Abandoned, Finished, Border, Refused,
     )
 }  # fmt: skip
 
