@@ -14,6 +14,7 @@ from typer.core import TyperCommand
 from agent.config import RunConfig, RunFileError, parse_seconds
 from agent.config.program import not_promised
 from infra.operate import commands as cloud_commands
+from infra.operate.experiments import command as ablate_command
 from infra.operate.reference import draw_fields
 from infra.operate.rehearse import command as rehearse_command
 from infra.operate.run_file import BAD_RUN_FILE, RunFile, load, read
@@ -118,7 +119,7 @@ def schema() -> None:
 
 
 @app.command(cls=_HelpWithFields)
-def run(
+def run(  # noqa: PLR0917, typer makes options of them
     run_file: RunFile,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the local cloud's disks, bucket and logs. Default: out/RUN_ID.")
@@ -132,6 +133,9 @@ def run(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin anew: what there is is moved aside, not deleted.")
     ] = False,
+    tied: Annotated[
+        bool, typer.Option("--tied", hidden=True, help="Save and end with standard input: for who starts this.")
+    ] = False,
 ) -> None:
     """Train a run on the local cloud, under the agent, on this machine; again: go on where it was.
 
@@ -143,7 +147,7 @@ def run(
     from infra.local.run import run_once  # noqa: PLC0415
 
     try:
-        raise typer.Exit(run_once(run_file, out=out, fresh=fresh, script=script))
+        raise typer.Exit(run_once(run_file, out=out, fresh=fresh, script=script, tied=tied))
     except CannotRun as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
@@ -222,5 +226,6 @@ def drill(
 
 
 rehearse_command.register(app)
+ablate_command.register(app)
 status_command.register(app)
 cloud_commands.register(app)

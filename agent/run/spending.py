@@ -17,7 +17,7 @@ from agent.run.patience import patiently
 from agent.run.window import Window
 from agent.store import StoreError
 from agent.store.formats import NewerFormatError
-from agent.telemetry.hours import Hours, Sign, Spent, reckon
+from agent.store.hours import Hours, Sign, Spent, reckon
 from agent.telemetry.ledger import Incident
 from agent.trainer.attempt import Attempt
 from agent.trainer.endings import VmUnfit

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
@@ -32,9 +35,14 @@ class AskedToStop:
 
 
 @contextlib.contextmanager
-def heard() -> Iterator[AskedToStop]:
-    """Inside the block these signals do nothing but ask; those that were ignored (nohup) still are."""
+def heard(*, tied: bool = False) -> Iterator[AskedToStop]:
+    """Inside the block these signals do nothing but ask; those that were ignored (nohup) still are.
+
+    `tied`: so does the end of standard input, which whoever started this program holds open as long as it lives.
+    """
     asked = AskedToStop()
+    if tied:
+        threading.Thread(target=_ask_at_its_end, args=(asked, sys.stdin.fileno()), name="tied", daemon=True).start()
 
     def hear(number: int, _: FrameType | None) -> None:
         asked.ask(signal.Signals(number))
@@ -47,3 +55,10 @@ def heard() -> Iterator[AskedToStop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _ask_at_its_end(asked: AskedToStop, descriptor: int) -> None:
+    with contextlib.suppress(OSError):
+        while os.read(descriptor, 1 << 10):
+            pass
+    asked.ask(signal.SIGTERM)

@@ -35,17 +35,23 @@ NOT_SAVED = 5
 
 
 def run_once(
-    run_file: Path, *, out: Path | None = None, fresh: bool = False, script: Iterator[Happening] | None = None
+    run_file: Path,
+    *,
+    out: Path | None = None,
+    fresh: bool = False,
+    script: Iterator[Happening] | None = None,
+    tied: bool = False,
 ) -> int:
     """Train `run_file` on a local VM under the real agent; its bucket is kept in `out`, by default out/RUN_ID.
 
-    `script`: what happens to its VM. Returns the exit status: docs/commands.md says which there are. Raises CannotRun.
+    `script`: what happens to its VM. `tied`: the end of standard input asks it to stop, as Ctrl-C does. Returns the exit
+    status: docs/commands.md says which there are. Raises CannotRun.
     """
     run = load_run(run_file)
     folder = out or Path("out") / run.run_id
     again = f"spot run {run_file}" + (f" --out {out}" if out else "")
     with (
-        heard() as asked,
+        heard(tied=tied) as asked,
         _bucket_alone(run, fresh=fresh),
         OutFolder.opened(folder, run.run_id, fresh=fresh) as kept,
         _cloud(run, run_file, kept, Screen(asked)) as fleet,

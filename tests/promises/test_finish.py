@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from agent.telemetry.hours import Hours, reckon
+from agent.store.hours import Hours, reckon
 from infra.local.compute import READ, UPDATE, ComputeServer
 from infra.local.fleet import Fleet
 from tests.promises.world import World, incidents

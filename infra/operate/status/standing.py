@@ -26,7 +26,7 @@ _NEWEST = 6  # entries of the line that are all read
 _RECORDS = 200
 _LINES = 64  # the newest metrics lines, for the rate
 _GONE = {"preempted": "between VMs", "maintenance": "between VMs", "vm_unfit": "between VMs"}
-_GONE |= {"superseded": "between VMs", "operator_stop": "stopped", "gave_up": "gave up"}
+_GONE |= {"superseded": "between VMs", "operator_stop": "stopped", "gave_up": "gave up", "max_cost": "gave up"}
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from agent.run.spending import MaxCostReached, Spending
-from agent.telemetry.hours import Hours
+from agent.store.hours import Hours
 from tests.agent.clocks import play
 from tests.agent.run.machine import NOTICE, RUN, Machine, machine
-from tests.agent.telemetry.test_hours import HOUR, SIGN
+from tests.agent.store.test_hours import HOUR, SIGN
 
 BOUNDED = RUN.replace("supervision: {", "machine: {hourly_usd: 2}\nsupervision: {max_cost: 10, ")
 

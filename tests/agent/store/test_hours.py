@@ -9,7 +9,7 @@ import pytest
 
 from agent.store import open_store
 from agent.store.formats import NewerFormatError
-from agent.telemetry.hours import UNSEEN_S, Hours, Sign, Spent, reckon
+from agent.store.hours import UNSEEN_S, Hours, Sign, Spent, reckon
 
 T = 10.0
 HOUR = 3600.0

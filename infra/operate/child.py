@@ -1,0 +1,74 @@
+"""A `spot run` that another command starts: it saves and ends with that command, however that one ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from infra.local.vm import processes_on
+
+_LAST_LINES = 3
+_KILL_S = 5.0
+
+
+@dataclass(frozen=True)
+class Child:
+    """`folder`: the one of `spot run`. `log`: what it prints."""
+
+    process: subprocess.Popen[bytes]
+    folder: Path
+    log: Path
+
+    @classmethod
+    def start(
+        cls, run_file: Path, *, folder: Path, log: Path, threads: int = 1, preempt_every: str | None = None
+    ) -> Child:
+        """`threads` of a core each for what it computes: of how many, the last bits of its results may depend."""
+        command = [sys.executable, "-P", "-m", "infra.start", "run", str(run_file), "--out", str(folder), "--tied"]
+        command += ["--preempt-every", preempt_every] if preempt_every else []
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as written:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,  # as long as it is open, this process is there
+                stdout=written,
+                stderr=subprocess.STDOUT,
+                env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+                start_new_session=True,  # Ctrl-C is passed on once, not also by the terminal
+            )
+        return cls(process, folder, log)
+
+    @property
+    def status(self) -> int | None:
+        """Its exit status, docs/commands.md; None while it goes on."""
+        return self.process.poll()
+
+    def ask(self) -> None:
+        """Have it save, and end."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGINT)
+
+    def close(self) -> None:
+        """Leave no process behind, neither its own nor its VM's."""
+        if self.status is None:
+            self.process.kill()
+        self.process.wait()
+        if self.process.stdin:
+            self.process.stdin.close()
+        left = processes_on((self.folder / "vms").resolve())
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(left, _KILL_S)
+
+    def last_words(self) -> str:
+        """The last lines that it printed, in one."""
+        lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+        return " / ".join(line.strip() for line in lines[-_LAST_LINES:] if line.strip())
