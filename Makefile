@@ -32,7 +32,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 SHARD ?=
-.PHONY: help venv demo llm bench test test-slow scenarios strikes kinds examples programs rehearsals test-all check format lock clean another-torch
+.PHONY: help venv demo llm ablations bench test test-slow scenarios strikes kinds examples programs rehearsals test-all check format lock clean another-torch
 .PHONY: synth doctor deploy diff start stop destroy logs ssh drill which-run validate checkov golden pages
 
 ON_THE_PATH = printf '%s\n' 'For your own training, put spot on the PATH of this shell: source $(BIN)/activate' 'Then: spot run RUN.yaml'
@@ -60,6 +60,9 @@ demo: $(READY) ## Train, preempt, resume on the local cloud; prove that nothing 
 
 llm: $(READY) ## Train RUN on the local cloud
 	@$(BIN)/spot run $(RUN)
+
+ablations: $(READY) ## Train RUN's experiments side by side on the local cloud, and compare them
+	@$(BIN)/spot ablate $(if $(NAMED),$(RUN),workloads/llm/ablations.yaml) $(ARGS)
 
 synth: $(CLOUD) ## Write RUN's stacks as Terraform's JSON, and check them
 	@$(BIN)/spot synth $(CLOUD_RUN) $(ARGS)

@@ -4,14 +4,14 @@ import json
 import tomllib
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from spot_training.protocol import tell
 from typer.core import TyperCommand
 
-from agent.config import RunConfig, RunFileError, parse_seconds
+from agent.config import RunConfig, RunFileError
 from agent.config.program import not_promised
 from infra.operate import commands as cloud_commands
 from infra.operate.experiments import command as ablate_command
@@ -21,11 +21,6 @@ from infra.operate.run_file import BAD_RUN_FILE, RunFile, load, read
 from infra.operate.run_file import tell as tell_mistakes
 from infra.operate.status import command as status_command
 from infra.operate.suggest import Commands
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from infra.local.script import Happening
 
 _DRILL_TIMEOUT_S = 180.0
 
@@ -142,36 +137,19 @@ def run(  # noqa: PLR0917, typer makes options of them
     Ctrl-C saves and ends. Exit status: docs/commands.md.
     """
     described = load(run_file, to_train=True)
-    script = _script(preempt_every, events, bucket=described.checkpoint.bucket)
     from infra.local.out_folder import CannotRun  # noqa: PLC0415, only this command needs the local cloud
     from infra.local.run import run_once  # noqa: PLC0415
+    from infra.local.strikes import script_of  # noqa: PLC0415
 
+    try:
+        script = script_of(preempt_every, events, bucket=described.checkpoint.bucket)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
     try:
         raise typer.Exit(run_once(run_file, out=out, fresh=fresh, script=script, tied=tied))
     except CannotRun as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
-
-
-def _script(preempt_every: str | None, events: Path | None, *, bucket: str) -> "Iterator[Happening] | None":
-    """What the options say that happens to the VM."""
-    from infra.local import script, strikes  # noqa: PLC0415, only `spot run` needs it
-
-    if preempt_every is not None and events is not None:
-        raise typer.BadParameter("give --preempt-every or --events, not both")
-    try:
-        if preempt_every is not None:
-            seconds = parse_seconds(preempt_every)
-            if seconds < strikes.LEAST_S:
-                raise typer.BadParameter(f"--preempt-every {preempt_every}: write {strikes.LEAST_S:.0f} s or more")
-            return strikes.every(seconds)
-        if events is not None:
-            found = script.read_script(events)
-            strikes.refuse(found, bucket=bucket)
-            return iter(found)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-    return None
 
 
 @app.command()

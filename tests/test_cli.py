@@ -95,7 +95,7 @@ def test_a_program_of_ones_own_may_log_where_it_likes(tmp_path: Path) -> None:
 
 FILES = ("missing.yaml", "folder", "broken.yaml", "binary.yaml", "empty.yaml")
 IN_THE_CLOUD = ("doctor", "synth", "diff", "deploy", "start", "stop", "destroy", "logs", "ssh", "drill")
-READ_A_RUN_FILE = ("check", "run", "rehearse", "status", *IN_THE_CLOUD)
+READ_A_RUN_FILE = ("check", "run", "ablate", "rehearse", "status", *IN_THE_CLOUD)
 MISTAKES: list[tuple[str, int, str]] = [
     *((f"{command} {file}", 2, "fix: ") for command in READ_A_RUN_FILE for file in FILES if file != "folder"),
     *((f"{each} folder", 2, "it can't be read: is a directory") for each in READ_A_RUN_FILE if each != "status"),
@@ -117,6 +117,9 @@ MISTAKES: list[tuple[str, int, str]] = [
     ("run script.yaml --preempt-every 2", 2, "'2' has a number without a unit"),
     ("run script.yaml --preempt-every 1s", 2, "write 5 s or more"),
     ("run script.yaml --preempt-every 1m --events x", 2, "give --preempt-every or --events, not both"),
+    ("ablate script.yaml", 2, "script.yaml: it has no ablations\n    fix: add ablations: "),
+    ("ablate grid.yaml", 2, "grid.yaml: experiment mine-command-trayn: there is no program trayn here\n    fix: "),
+    ("ablate grid.yaml --cloud --fresh", 2, "are for experiments that are trained here"),
     ("rehearse script.yaml --out file/out", 2, "file/out can't be written: not a directory\n    fix: name another"),
     ("rehearse script.yaml --out .", 2, ", and would be emptied\n    fix: name another folder with --out"),
     *((f"{command} script.yaml", 2, "run mine has no cloud section\n    fix: add cloud: ")
@@ -147,6 +150,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     (desk / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     (desk / "script.yaml").write_text(SCRIPT % "python, train.py")
     (desk / "nothing.yaml").write_text(SCRIPT % "trayn, --fast")
+    grid = "ablations: {grid: {workload.command: [[python, train.py], [trayn]]}}\n"
+    (desk / "grid.yaml").write_text(SCRIPT % "python, train.py" + grid)
     into = (SCRIPT % "python, train.py").replace("gs://runs", f"file://{desk}/file/bucket")
     (desk / "into-file.yaml").write_text(into)
     (desk / "cloud.yaml").write_text((ROOT / "workloads/llm/production.yaml").read_text())

@@ -44,7 +44,7 @@ def run_once(
 ) -> int:
     """Train `run_file` on a local VM under the real agent; its bucket is kept in `out`, by default out/RUN_ID.
 
-    `script`: what happens to its VM. `tied`: the end of standard input asks it to stop, as Ctrl-C does. Returns the exit
+    `script`: what happens to its VM. `tied`: the end of standard input asks it to stop, too. Returns the exit
     status: docs/commands.md says which there are. Raises CannotRun.
     """
     run = load_run(run_file)

@@ -6,11 +6,13 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from agent.config import parse_seconds
 from infra.local.asked_to_stop import AskedToStop
 from infra.local.fleet import Fleet
 from infra.local.interruptions import Struck
-from infra.local.script import Happening, ScriptError
+from infra.local.script import Happening, ScriptError, read_script
 from infra.local.storage.control import StorageControl
 from infra.local.vm import Vm
 
@@ -24,6 +26,22 @@ LEAST_S = 5.0
 def every(seconds: float) -> Iterator[Happening]:
     """A preemption each `seconds`, without an end."""
     return (Happening(at=number * seconds, do="preempt") for number in itertools.count(1))
+
+
+def script_of(preempt_every: str | None, events: Path | None, *, bucket: str) -> Iterator[Happening] | None:
+    """What the options of these names say that happens to the VM. Raises ValueError with what is wrong with them."""
+    if preempt_every is not None and events is not None:
+        raise ValueError("give --preempt-every or --events, not both")
+    if preempt_every is not None:
+        seconds = parse_seconds(preempt_every)
+        if seconds < LEAST_S:
+            raise ValueError(f"--preempt-every {preempt_every}: write {LEAST_S:.0f} s or more")
+        return every(seconds)
+    if events is not None:
+        found = read_script(events)
+        refuse(found, bucket=bucket)
+        return iter(found)
+    return None
 
 
 def refuse(script: Iterable[Happening], *, bucket: str) -> None:

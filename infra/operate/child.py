@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import psutil
 from infra.local.vm import processes_on
 
 _LAST_LINES = 3
+_GAVE_UP = "[gave_up]"
 _KILL_S = 5.0
 
 
@@ -27,12 +30,21 @@ class Child:
     log: Path
 
     @classmethod
-    def start(
-        cls, run_file: Path, *, folder: Path, log: Path, threads: int = 1, preempt_every: str | None = None
-    ) -> Child:
-        """`threads` of a core each for what it computes: of how many, the last bits of its results may depend."""
-        command = [sys.executable, "-P", "-m", "infra.start", "run", str(run_file), "--out", str(folder), "--tied"]
-        command += ["--preempt-every", preempt_every] if preempt_every else []
+    def start(cls, run_file: Path, *, folder: Path, log: Path, threads: int = 1, strikes: Sequence[str] = ()) -> Child:
+        """`threads`: for what it computes; the last bits of its results may depend on how many. `strikes`: options of
+        `spot run` that take its VM away."""
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "infra.start",
+            "run",
+            str(run_file),
+            "--out",
+            str(folder),
+            "--tied",
+            *strikes,
+        ]
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as written:
             process = subprocess.Popen(
@@ -69,6 +81,12 @@ class Child:
         psutil.wait_procs(left, _KILL_S)
 
     def last_words(self) -> str:
-        """The last lines that it printed, in one."""
+        """Why it could not go on, in one line: what it gave up for, else the last lines that it printed."""
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
-        return " / ".join(line.strip() for line in lines[-_LAST_LINES:] if line.strip())
+        gave_up = [place for place, line in enumerate(lines) if line.startswith(_GAVE_UP)]
+        if gave_up:
+            more = itertools.takewhile(lambda line: line.startswith(" "), lines[gave_up[-1] + 1 :])
+            said = [lines[gave_up[-1]].removeprefix(_GAVE_UP), *more]
+        else:
+            said = [line for line in lines if line.strip()][-_LAST_LINES:]
+        return " ".join(line.strip() for line in said)

@@ -45,13 +45,11 @@ class Ablation:
     def __post_init__(self) -> None:
         self.experiments = experiments_of(self.run, self.folder.resolve())
 
-    def train(self, *, at_once: int, threads: int, preempt_every: str | None, fresh: bool) -> int:
+    def train(self, *, at_once: int, threads: int, strikes: Sequence[str], fresh: bool) -> int:
         """Train what is not done yet. Returns the exit status, 0 unless somebody asked to stop. Raises CannotRun."""
 
         def start(each: Experiment) -> Child:
-            return Child.start(
-                each.run_file, folder=each.folder, log=each.log, threads=threads, preempt_every=preempt_every
-            )
+            return Child.start(each.run_file, folder=each.folder, log=each.log, threads=threads, strikes=strikes)
 
         with heard() as asked, OutFolder.opened(self.folder, self.run.run_id, fresh=fresh), self._board() as board:
             left = [each for each in self.experiments if not _is_done(each, board)]

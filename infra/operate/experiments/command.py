@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from agent.config import RunConfig, parse_seconds
+from agent.config import RunConfig
 from agent.store import StoreError
 from agent.store.formats import NewerFormatError
 from infra.operate.run_file import BAD_RUN_FILE, RunFile, load
@@ -33,6 +33,9 @@ def ablate(  # noqa: PLR0917, typer makes options of them
     preempt_every: Annotated[
         str | None, typer.Option(metavar="DURATION", help="Take each one's VM away so often, as `spot run` does: 2m.")
     ] = None,
+    events: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Take each one's VM away as a script says, as `spot run` does.")
+    ] = None,
     metric: Annotated[
         list[str] | None, typer.Option(help="What the table shows; the first one is plotted. Default: losses and such.")
     ] = None,
@@ -51,12 +54,12 @@ def ablate(  # noqa: PLR0917, typer makes options of them
     What is done is not trained again. Ctrl-C saves all. Exit status: docs/commands.md.
     """
     run = load(run_file, to_train=True)
-    _refuse(run, run_file)
     if cloud and not run.checkpoint.bucket.startswith("gs://"):
         raise typer.BadParameter(f"--cloud: {run.checkpoint.bucket} is no bucket in the cloud")
-    if (cloud or table) and (fresh or preempt_every or at_once):
-        raise typer.BadParameter("--fresh, --preempt-every and --at-once are for experiments that are trained here")
-    refuse_interval(preempt_every)
+    if (cloud or table) and (fresh or preempt_every or events or at_once):
+        raise typer.BadParameter("--fresh, --at-once and what takes VMs away are for experiments that are trained here")
+    _refuse(run, run_file)
+    strikes = strikes_of(preempt_every, events, bucket=run.checkpoint.bucket)
     from infra.local.out_folder import CannotRun  # noqa: PLC0415, only this command needs the local cloud
     from infra.operate.experiments.ablation import Ablation  # noqa: PLC0415
 
@@ -68,7 +71,7 @@ def ablate(  # noqa: PLR0917, typer makes options of them
             ablation.follow()
         elif not table:
             room = at_once or max(1, len(os.sched_getaffinity(0)) // threads)
-            status = ablation.train(at_once=room, threads=threads, preempt_every=preempt_every, fresh=fresh)
+            status = ablation.train(at_once=room, threads=threads, strikes=strikes, fresh=fresh)
         rows = ablation.rows()
         made = ablation.write(rows, metric or [])
     except (CannotRun, StoreError, NewerFormatError, OSError) as error:
@@ -83,18 +86,18 @@ def ablate(  # noqa: PLR0917, typer makes options of them
     raise typer.Exit(status or (EXPERIMENT_FAILED if any(row.failed for row in rows) else 0))
 
 
-def refuse_interval(preempt_every: str | None) -> None:
-    """As `spot run` does. Raises BadParameter."""
-    if preempt_every is None:
-        return
-    from infra.local.strikes import LEAST_S  # noqa: PLC0415
+def strikes_of(preempt_every: str | None, events: Path | None, *, bucket: str) -> list[str]:
+    """The options for `spot run`, which would refuse them the same way. Raises BadParameter."""
+    from infra.local.strikes import script_of  # noqa: PLC0415
 
     try:
-        seconds = parse_seconds(preempt_every)
+        script_of(preempt_every, events, bucket=bucket)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    if seconds < LEAST_S:
-        raise typer.BadParameter(f"--preempt-every {preempt_every}: write {LEAST_S:.0f} s or more")
+    return [
+        *(("--preempt-every", preempt_every) if preempt_every else ()),
+        *(("--events", str(events.resolve())) if events else ()),
+    ]
 
 
 def _refuse(run: RunConfig, run_file: Path) -> None:

@@ -19,7 +19,7 @@ def svg(groups: Sequence[Seeds], metric: str, *, title: str) -> str:
     values = [value for group in groups for value in group.values(metric) if math.isfinite(value)]
     if not values:
         return ""
-    spreads = [spread for group in groups if (spread := group.spread(metric))]
+    spreads = [spread for group in groups if (spread := group.over_seeds(metric))]
     ends = [spread.mean + sign * (spread.sd or 0.0) for spread in spreads for sign in (-1, 1)]
     known = [each for each in (*values, *ends) if math.isfinite(each)]
     low, high = min(known), max(known)
@@ -46,7 +46,7 @@ def svg(groups: Sequence[Seeds], metric: str, *, title: str) -> str:
     for place, group in enumerate(groups):
         y = _TOP + _ROW * (place + 0.5)
         out.append(_text(left - 10, y + 4, group.label, size=12, anchor="end"))
-        spread = group.spread(metric)
+        spread = group.over_seeds(metric)
         if spread is None or not math.isfinite(spread.mean):
             out.append(_text(left + 8, y + 4, "not done" if spread is None else f"{spread.mean}", size=11))
             continue

@@ -68,7 +68,7 @@ class Seeds:
         """Of those that are done."""
         return [row.outcome.last[metric] for row in self.rows if row.done and metric in row.outcome.last]
 
-    def spread(self, metric: str) -> Spread | None:
+    def over_seeds(self, metric: str) -> Spread | None:
         values = self.values(metric)
         return Spread.of(values) if values else None
 
@@ -122,7 +122,7 @@ def markdown(run_id: str, rows: Sequence[Row], metrics: Sequence[str], *, again:
             [
                 group.label,
                 seeds_of(group),
-                *(str(group.spread(name) or "-") for name in metrics),
+                *(str(group.over_seeds(name) or "-") for name in metrics),
                 *took_cells(group.took),
             ]
             for group in groups
@@ -149,7 +149,7 @@ def as_json(run_id: str, rows: Sequence[Row], metrics: Sequence[str]) -> str:
             "tried": group.tried,
             "experiments": [row.experiment.name for row in group.rows],
             "metrics": {
-                name: asdict(spread) for name in _all_metrics(group.rows) if (spread := group.spread(name)) is not None
+                name: asdict(spread) for name in _all_metrics(group.rows) if (spread := group.over_seeds(name)) is not None
             },
             "took": asdict(group.took),
         }

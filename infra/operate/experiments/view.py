@@ -17,6 +17,6 @@ def draw(groups: Sequence[Seeds], metrics: Sequence[str]) -> Table:
     for heading in ("seeds", *metrics, "VM time", "cost", "preemptions"):
         table.add_column(heading, justify="right", no_wrap=True)
     for group in groups:
-        cells = (str(group.spread(name) or "-") for name in metrics)
+        cells = (str(group.over_seeds(name) or "-") for name in metrics)
         table.add_row(group.label, seeds_of(group), *cells, *took_cells(group.took))
     return table
