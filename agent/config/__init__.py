@@ -1,6 +1,7 @@
 """The run file: `load_run(path)` reads it, `RunConfig` is what it says."""
 
 from agent.config.ablations import Ablations
+from agent.config.arr_coc import ArrCoc
 from agent.config.cloud import Budget, Cloud
 from agent.config.describe import FieldDoc, describe_fields
 from agent.config.learning import Data, Tokenizer, Training
@@ -25,6 +26,7 @@ from agent.config.yaml_file import Mistake
 __all__ = [
     "Ablations",
     "Accelerators",
+    "ArrCoc",
     "Budget",
     "Cadence",
     "Checkpoint",

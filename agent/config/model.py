@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from agent.config.arr_coc import ArrCoc
 from agent.config.places import HuggingFaceName
 from agent.config.refusal import Refusal, Section
 
@@ -65,6 +66,9 @@ class Model(Language):
 
     connector: Connector | None = None
     """What is between the two. Default: null (an Ovis head with its visual embedding table)."""
+
+    arr_coc: ArrCoc | None = None
+    """Kind `arr-coc`: how an image is shared out among tokens. Default: null."""
 
     @property
     def sees(self) -> bool:

@@ -1,0 +1,1 @@
+"""Which regions of an image deserve how many tokens, for a question."""
