@@ -214,6 +214,7 @@ NOT_TORCH = frozenset(
 ADAPTERS = {
     "spot_training.accelerate": {"accelerate"},
     "spot_training.huggingface": {"transformers"},
+    "spot_training.huggingface_state": {"transformers"},
     "spot_training.lightning": {"lightning"},
 }
 """Each is imported by whoever uses that framework, and by nobody else."""

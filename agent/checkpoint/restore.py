@@ -24,8 +24,8 @@ from agent.store import Corrupt, Forbidden, NotFound, Store, StoreError, Unavail
 log = structlog.get_logger()
 _PART_TIMEOUT_S = 120.0
 _KINDS: dict[Layout, str] = {
-    "safetensors": "a session's tensors (kind script, llm and the like)",
-    "folder": "a program's folder (kind command)",
+    "safetensors": "a kind with a session (script, llm and the like)",
+    "folder": "kind command",
 }
 
 
@@ -125,12 +125,7 @@ def _find_newest(
             continue
         try:
             manifest = checkpoints.read(entry, timeout=timeout)
-            if manifest.layout != layout:
-                holds, reads = _KINDS[manifest.layout], _KINDS[layout]
-                raise RestoreError(
-                    f"{checkpoints.store.url}/{entry.folder} holds {holds}, and this run file's program needs {reads}: "
-                    "give the run another run_id, or the kind that it had"
-                )
+            refuse_layout(checkpoints, entry, manifest, layout)
             what = bring(manifest, timeout)
         except (ManifestError, Corrupt, NotFound) as error:
             if isinstance(error, NotFound) and not entry.rolling and checkpoints.line.known:
@@ -146,6 +141,16 @@ def _find_newest(
     if bad:
         raise RestoreError("none of the run's checkpoints is good:\n  " + "\n  ".join(bad))
     return None
+
+
+def refuse_layout(checkpoints: Checkpoints, entry: Entry, manifest: Manifest, layout: Layout) -> None:
+    """Raises RestoreError where a checkpoint is not of the kind that reads `layout`."""
+    if manifest.layout != layout:
+        raise RestoreError(
+            f"the run's checkpoints are those of {_KINDS[manifest.layout]}, and workload.kind is {_KINDS[layout]} now, "
+            f"which can't read them: {checkpoints.store.url}/{entry.folder}\n"
+            "    fix: write another run_id, or the kind as it was"
+        )
 
 
 def fetch(

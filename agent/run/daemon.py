@@ -20,6 +20,7 @@ from spot_training.protocol.messages import Drill, DrillReport, Staged
 
 from agent.checkpoint.kinds import refuse_other_kind
 from agent.checkpoint.line import AttemptError, RunComplete, Superseded
+from agent.checkpoint.manifest import Layout
 from agent.checkpoint.restore import RestoreError
 from agent.checkpoint.results import is_complete
 from agent.config.causes import Cause
@@ -198,8 +199,8 @@ class Daemon:
     async def _refuse_other_kind(self) -> None:
         """Before anything is started: another kind's checkpoints say nothing to this program."""
         host = self.host
-        folder = host.run.workload.kind == "command"
-        await asyncio.to_thread(refuse_other_kind, host.saver.checkpoints, folder=folder, timeout=_CALL_TIMEOUT_S)
+        layout: Layout = "folder" if host.run.workload.kind == "command" else "safetensors"
+        await asyncio.to_thread(refuse_other_kind, host.saver.checkpoints, layout=layout, timeout=_CALL_TIMEOUT_S)
 
     async def _begin(self, program: Program) -> Attempt:
         await self.spending.ask()

@@ -40,6 +40,10 @@ ROWS = (
         "one GPU; no `load_best_model_at_end`; a stream must not end before `max_steps`; refused otherwise",
     ),
     Row(
+        "trl", "TRL's `SFTTrainer`", "`huggingface.session(trainer)`", ("trl", "datasets"),
+        "as for `Trainer`; DPO and GRPO (generation by transformers) too; vLLM untried",
+    ),
+    Row(
         "accelerate", "A loop with Accelerate", "`accelerate.session(accelerator)`, `epochs(n)`, `batches(loader)`",
         ("accelerate",), "one process; data with a length",
     ),

@@ -1,4 +1,4 @@
-"""Hugging Face's `Trainer` as a session: two lines, no `resume_from_checkpoint`.
+"""Hugging Face's `Trainer`, and TRL's on it, as a session: two lines, no `resume_from_checkpoint`.
 
     from spot_training import huggingface
 
@@ -13,7 +13,6 @@ gradient scaler, random numbers, the place in the data, the trainer's state with
 from __future__ import annotations
 
 import functools
-import json
 import tempfile
 import time
 from collections.abc import Iterator
@@ -22,24 +21,18 @@ from pathlib import Path
 from typing import Any
 
 import transformers.trainer as trainer_module
-from spot_training.attributes import Attributes
 from spot_training.data import ResumableLoader
 from spot_training.framework import FrameworkSession
+from spot_training.huggingface_state import Kept
 from spot_training.link import SessionError
-from spot_training.loaders import resumable
+from spot_training.loaders import drawn, resumable
 from torch.utils.data import IterableDataset
 from transformers import TrainerCallback
-from transformers.trainer_callback import ExportableState, TrainerControl, TrainerState
+from transformers.trainer_callback import TrainerControl, TrainerState
 
 __all__ = ["session"]
 
-_CARRIED = ("_tr_loss", "_total_loss_scalar", "_globalstep_last_logged", "_initial_global_step", "current_flos")
-_PLACE = (
-    "epoch", "global_step", "num_input_tokens_seen", "total_flos", "best_metric", "best_global_step", "logging_steps",
-    "eval_steps", "save_steps", "train_batch_size",
-)  # fmt: skip
-"""Of `TrainerState`, as the trainer itself keeps it; all else follows from the arguments."""
-_TIMES = ("_runtime", "_per_second")
+_TIMES = ("_runtime", "_per_second", "step_time")
 
 
 def session(trainer: Any, run_id: str | None = None) -> FrameworkSession:
@@ -62,7 +55,7 @@ class _Training:
     def __init__(self, trainer: Any, session: FrameworkSession) -> None:
         self._trainer = trainer
         self._session = session
-        self._kept = _Kept(trainer)
+        self._kept = Kept(trainer)
         self._loader: ResumableLoader[Any] | None = None
         self._tracked = False
         self._begun = False
@@ -133,6 +126,8 @@ class _Training:
         }
         if scaler := trainer.accelerator.scaler:
             things["scaler"] = scaler
+        if getattr(trainer.args, "sync_ref_model", False):  # TRL's: the reference is trained too, in its way
+            things["reference"] = trainer.accelerator.unwrap_model(trainer.ref_model)
         trainer.model.train()  # as each step does: an evaluation at the start, which is not repeated, says eval()
         self._session.track(**things)
         loader = self._loader
@@ -199,16 +194,7 @@ class _Steps:
             self.__class__ = _CountedSteps
 
     def __iter__(self) -> Iterator[Any]:
-        batches: Iterator[Any] | None = None
-        while True:
-            self._before()
-            if batches is None:
-                batches = iter(self._loader)  # not before the session has put it where it was
-            try:
-                batch = next(batches)
-            except StopIteration:
-                break
-            yield batch
+        yield from drawn(self._loader, self._before)
         if isinstance(self.dataset, IterableDataset):
             raise SessionError(
                 f"the stream ended in epoch {self._loader.epoch} before max_steps: a Trainer's place in a later lap of "
@@ -221,80 +207,6 @@ class _CountedSteps(_Steps):
 
     def __len__(self) -> int:
         return len(self._loader)
-
-
-class _Kept:
-    """The trainer's own state, and its callbacks'."""
-
-    def __init__(self, trainer: Any) -> None:
-        self._trainer = trainer
-        self.pending = False
-        """An evaluation, and what follows it, is still to be done."""
-        self.over = False
-        """No step is left."""
-        self._history: list[str] = []
-        self._attributes: Attributes | None = None
-        self._objects: dict[str, Any] = {}
-
-    def look(self) -> None:
-        """From here on attributes of the trainer and of callbacks that change are found."""
-        callbacks = self._trainer.callback_handler.callbacks
-        self._exportable = {
-            f"{place}.{type(one).__name__}": one
-            for place, one in enumerate(callbacks)
-            if isinstance(one, ExportableState)
-        }
-        own = {
-            f"{place}.{type(one).__name__}": one
-            for place, one in enumerate(callbacks)
-            if not isinstance(one, ExportableState) and not type(one).__module__.startswith(("transformers.", "spot_"))
-        }
-        self._objects = {"trainer": self._trainer} | own
-        self._attributes = Attributes(self._objects, without=())
-        self._attributes.changing |= {("trainer", name) for name in _CARRIED}
-
-    def state_dict(self) -> dict[str, Any]:
-        """A few dozen microseconds."""
-        assert self._attributes is not None
-        self._attributes.scan()
-        state, control = self._trainer.state, self._trainer.control
-        return {
-            "state": {name: getattr(state, name) for name in _PLACE},
-            "history": self._history_text(state.log_history),
-            "control": control.state()["args"],
-            "callbacks": {name: one.state()["attributes"] for name, one in self._exportable.items()},
-            "attributes": self._attributes.values(),
-            "pending": self.pending,
-            "over": self.over,
-        }
-
-    def load_state_dict(self, kept: dict[str, Any]) -> None:
-        assert self._attributes is not None
-        trainer = self._trainer
-        for name, value in kept["state"].items():
-            setattr(trainer.state, name, value)
-        trainer.state.log_history = [json.loads(line) for line in kept["history"].splitlines()]
-        for name, value in kept["control"].items():
-            setattr(trainer.control, name, value)
-        if kept["callbacks"].keys() != self._exportable.keys():
-            raise SessionError(
-                f"the checkpoint was written with the callbacks {sorted(kept['callbacks'])}, and the trainer has "
-                f"{sorted(self._exportable)} now: put them back as they were, or give the changed run a new run_id"
-            )
-        for name, attributes in kept["callbacks"].items():
-            for attribute, value in attributes.items():
-                setattr(self._exportable[name], attribute, value)
-        self._attributes.put(kept["attributes"])
-        self.pending, self.over = kept["pending"], kept["over"]
-
-    def __deepcopy__(self, memo: Any) -> Any:
-        raise TypeError("it holds the trainer, with its model")
-
-    def _history_text(self, entries: list[dict[str, Any]]) -> str:
-        """One line an entry. Those before the newest two are not written anew."""
-        known = min(len(self._history), max(0, len(entries) - 2))
-        self._history = self._history[:known] + [json.dumps(entry, default=float) for entry in entries[known:]]
-        return "\n".join(self._history)
 
 
 class _Log(TrainerCallback):  # type: ignore[misc]

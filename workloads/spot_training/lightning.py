@@ -12,7 +12,7 @@ the place in the data, the loops' progress, callbacks' and the data module's sta
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import lightning.pytorch as pl
@@ -21,7 +21,7 @@ from spot_training.course import Course
 from spot_training.data import ResumableLoader
 from spot_training.framework import FrameworkSession
 from spot_training.link import SessionError
-from spot_training.loaders import resumable
+from spot_training.loaders import drawn, resumable
 from spot_training.steppers import hook_step
 from torch import Tensor
 from torch.utils.data import IterableDataset
@@ -147,28 +147,16 @@ class _Batches:
     def __init__(self, loader: ResumableLoader[Any], before: Any) -> None:
         self._loader, self._before = loader, before
         self.dataset, self.batch_size = loader.dataset, loader.batch_size
-        self._made: Iterator[Any] | None = None
+        self._made: Generator[Any] | None = None
 
     def __len__(self) -> int:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Any]:
         if self._made is not None:
-            self._made.close()  # type: ignore[attr-defined]
-        self._made = self._make()
+            self._made.close()
+        self._made = drawn(self._loader, self._before)
         return self._made
-
-    def _make(self) -> Iterator[Any]:
-        batches: Iterator[Any] | None = None
-        while True:
-            self._before()
-            if batches is None:
-                batches = iter(self._loader)  # not before the session has put it where it was
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
-            yield batch
 
 
 class _Kept:

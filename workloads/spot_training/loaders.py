@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from spot_training.data import DataError, ResumableLoader
@@ -32,6 +32,21 @@ def resumable(loader: Any, *, seed: int) -> ResumableLoader[Any]:
     if loader.batch_sampler is None:
         return ResumableLoader(loader.dataset, None, sampler=_Epochs(loader.sampler), seed=seed, **options)
     return ResumableLoader(loader.dataset, batch_sampler=_Epochs(loader.batch_sampler), seed=seed, **options)
+
+
+def drawn(loader: ResumableLoader[Any], before: Callable[[], None]) -> Generator[Any]:
+    """What is left of `loader`'s epoch, for a loop that is the framework's: `before` is called ahead of each batch, and
+    once more at the end, where nothing is left. `loader` is not asked before the first call, which may restore it."""
+    batches: Iterator[Any] | None = None
+    while True:
+        before()
+        if batches is None:
+            batches = iter(loader)
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        yield batch
 
 
 class _Epochs:
