@@ -149,7 +149,9 @@ def as_json(run_id: str, rows: Sequence[Row], metrics: Sequence[str]) -> str:
             "tried": group.tried,
             "experiments": [row.experiment.name for row in group.rows],
             "metrics": {
-                name: asdict(spread) for name in _all_metrics(group.rows) if (spread := group.over_seeds(name)) is not None
+                name: asdict(spread)
+                for name in _all_metrics(group.rows)
+                if (spread := group.over_seeds(name)) is not None
             },
             "took": asdict(group.took),
         }
