@@ -5,7 +5,8 @@ import pytest
 
 from tests.llm.conftest import make_data
 from workloads.errors import DataError
-from workloads.llm.sources import list_files, matches
+from workloads.folders import matches
+from workloads.llm.sources import list_files
 
 
 def write(folder: Path, files: dict[str, str]) -> Path:

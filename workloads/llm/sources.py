@@ -3,9 +3,8 @@
 import hashlib
 import json
 import os
-import re
 import sysconfig
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from agent.config import Data
 from agent.store import StoreError, open_store
 from workloads.errors import DataError
+from workloads.folders import matches
 
 LIST_TIMEOUT_S = 120.0
 READ_TIMEOUT_S = 300.0
@@ -168,19 +168,6 @@ def split(name: str, content: bytes, text_field: str) -> list[str]:
             raise DataError(f"{name}:{number}: {text_field!r} is not a text but {type(value).__name__}")
         found += [value] if value else []
     return found
-
-
-def matches(name: str, patterns: Sequence[str]) -> bool:
-    """True when a glob pattern fits the whole name; `**` stands for any number of folders, `*` stays within one."""
-    return any(re.fullmatch(_translate(pattern), name) for pattern in patterns)
-
-
-def _translate(pattern: str) -> str:
-    out = []
-    for token in re.split(r"(\*\*/|\*\*|\*|\?)", pattern):
-        known = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-        out.append(known.get(token, re.escape(token)))
-    return "".join(out)
 
 
 def _digest(content: bytes) -> str:

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 
 from agent.config import Data
 from agent.config.pictures import Pictures
-from workloads.folders import cache_folder
-from workloads.llm.sources import matches
+from workloads.folders import cache_folder, matches
 from workloads.pictures.batch import DataError, Sample, Shape
 from workloads.pictures.cache import Cache
 from workloads.pictures.formats import read_file, read_texts
