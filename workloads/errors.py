@@ -7,3 +7,7 @@ class DataError(Exception):
 
 class ModelError(Exception):
     """The model can't be had as the run file asks for it. Says what to do."""
+
+
+class SettingsError(Exception):
+    """The run file asks for what this run can't be. Says which key, and what to do."""

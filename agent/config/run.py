@@ -168,6 +168,13 @@ class RunConfig(Section):
                     f"a stage of {stage.steps} steps never gets to its first checkpoint",
                     f'write fewer than {stage.steps} steps, or "auto"',
                 )
+            warmup = self.training.warmup_steps if "warmup_steps" in self.training.model_fields_set else 0
+            if not stage.train and warmup >= stage.steps > 1:
+                yield Refusal(
+                    ("stages", place, "steps"),
+                    f"training.warmup_steps, {warmup}, never ends in a stage of {stage.steps} steps",
+                    "write more steps, fewer training.warmup_steps, or the stage's own in train",
+                )
             try:
                 self.machine_for(stage)
             except ValidationError as error:

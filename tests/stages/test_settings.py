@@ -13,7 +13,8 @@ from transformers import PretrainedConfig
 from agent.config import Data, Model, RunConfig, Training, describe_fields
 from agent.config.refusal import Section
 from tests.llm.conftest import QWEN3, make_data, make_run
-from workloads.stages.settings import DECISIONS, Settings, SettingsError, described, settings_of
+from workloads.errors import SettingsError
+from workloads.stages.settings import DECISIONS, Settings, described, settings_of
 
 DOCS = Path(__file__).parents[2] / "docs/changed-run-file.md"
 RUN = make_run(model={"config": QWEN3}, data=make_data(), micro_batch=8, eval_every=100)

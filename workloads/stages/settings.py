@@ -12,6 +12,7 @@ from typing import Any, Literal
 from transformers import PretrainedConfig
 
 from agent.config import RunConfig
+from workloads.errors import SettingsError
 
 Decision = Literal["taken", "same model", "same tokens", "refused"]
 
@@ -56,10 +57,6 @@ _OF_NO_MATTER = {"_name_or_path", "architectures", "dtype", "torch_dtype", "tran
 
 Change = tuple[Any, Any]
 """Was, is."""
-
-
-class SettingsError(Exception):
-    """The run file was changed in a way that makes another run of it. Says which key, and what to do."""
 
 
 class Settings:
