@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
+
+WAVES = 4
 
 
 class Adapter(nn.Module):
@@ -13,19 +18,25 @@ class Adapter(nn.Module):
     def __init__(self, *, vision_width: int, width: int, language_width: int, layers: int, heads: int) -> None:
         super().__init__()
         self.enter = nn.Linear(vision_width, width)
-        self.place = nn.Sequential(nn.Linear(3, width), nn.GELU(), nn.Linear(width, width))
+        self.place = nn.Sequential(nn.Linear(3 * 2 * WAVES, width), nn.GELU(), nn.Linear(width, width))
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.leave = nn.Linear(width, language_width)
 
     def forward(self, tokens: Tensor, places: Tensor, gates: Tensor) -> Tensor:
         """[B, k, vision_width], [B, k, 3] (y, x, side) and [B, k] -> [B, k, language_width]."""
-        seen = gates[:, :, None] * self.enter(tokens) + self.place(places)
+        seen = gates[:, :, None] * self.enter(tokens) + self.place(waves(places))
         x = seen
         for block in self.blocks:
             x = block(x, seen)
         left: Tensor = self.leave(self.norm(x))
         return left
+
+
+def waves(places: Tensor) -> Tensor:
+    """[..., 3] of 0 to 1 -> [..., 3 * 2 * WAVES]: sines and cosines, so that a linear layer tells places apart."""
+    turns = places[..., None] * (math.pi * 2.0 ** torch.arange(WAVES, device=places.device))
+    return torch.cat([turns.sin(), turns.cos()], dim=-1).flatten(-2)
 
 
 class Block(nn.Module):

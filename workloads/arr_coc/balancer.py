@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -18,32 +20,30 @@ class TensionBalancer(nn.Module):
     - focus <-> diversify: few places far above the others, or many alike
     """
 
-    def __init__(self, width: int, query_width: int) -> None:
+    def __init__(self, width: int, query_width: int, ways: Sequence[str]) -> None:
+        """`ways`: those of `WAYS` that are not ablated."""
         super().__init__()
+        self.ways = tuple(ways)
         self.tensions = nn.Sequential(
-            nn.Linear(STATISTICS * len(WAYS) + query_width, width), nn.GELU(), nn.Linear(width, 3)
+            nn.Linear(STATISTICS * len(ways) + query_width, width), nn.GELU(), nn.Linear(width, 3)
         )
-        self.salience = nn.Parameter(torch.tensor(0.0))
-        """Of the perspectival way, which stands on neither side of the first tension."""
+        self.salience = nn.Parameter(torch.tensor(0.0)) if "perspectival" in ways and len(ways) > 1 else None
+        """The pull of the perspectival way, which stands on neither side of the first tension."""
 
     def forward(self, scores: dict[str, Tensor], query: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores [B, H, W] by way, those of `WAYS` that are not ablated, and [B, query_width] -> relevance [B, H, W]
+        """Scores [B, H, W] by way, and [B, query_width] -> relevance [B, H, W]
         of 0 to 1, and each way's weight, [B, 3]: they add up to 1, and an ablated way's is 0.
         """
-        nothing = torch.zeros(len(query), STATISTICS, device=query.device)
-        statistics = [_statistics(scores[way]) if way in scores else nothing for way in WAYS]
-        tensions = self.tensions(torch.cat([*statistics, query], dim=1))
+        tensions = self.tensions(torch.cat([*(_statistics(scores[way]) for way in self.ways), query], dim=1))
         compress, exploit, focus = tensions.tanh().unbind(1)
 
-        drive = {
-            "propositional": compress,
-            "perspectival": self.salience.expand_as(compress),
-            "participatory": -compress,
-        }
-        pull = torch.stack([drive[way] if way in scores else torch.full_like(compress, -torch.inf) for way in WAYS], 1)
+        between = torch.zeros_like(compress) if self.salience is None else self.salience.expand_as(compress)
+        drive = {"propositional": compress, "perspectival": between, "participatory": -compress}
+        nothing = torch.full_like(compress, -torch.inf)
+        pull = torch.stack([drive[way] if way in self.ways else nothing for way in WAYS], dim=1)
         weights = (2 * pull).softmax(dim=1)
-        mixed = sum(weights[:, place, None, None] * scores[way] for place, way in enumerate(WAYS) if way in scores)
-        assert isinstance(mixed, Tensor)
+        parts = [weights[:, place, None, None] * scores[way] for place, way in enumerate(WAYS) if way in self.ways]
+        mixed = torch.stack(parts).sum(0)
 
         mean = mixed.mean(dim=(1, 2), keepdim=True)
         spread = (mixed - mean).square().mean(dim=(1, 2), keepdim=True).add(1e-6).sqrt()

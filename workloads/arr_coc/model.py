@@ -25,7 +25,7 @@ PARTS = (
     "attention_allocator",
     "adapter",
 )
-"""What there is between the vision encoder and the language model."""
+"""What there is between the vision encoder and the language model. An ablated way has no scorer."""
 
 
 @dataclass(frozen=True)
@@ -68,18 +68,23 @@ class ArrCocModel(nn.Module):
                 f"{config.regions} regions of up to {config.levels[-1]} tokens don't fit: change regions or levels"
             )
         query_width = language.config.hidden_size
-        self.propositional_scorer = PropositionalScorer(config.score_width)
-        self.perspectival_scorer = PerspectivalScorer(config.score_width)
-        self.participatory_scorer = ParticipatoryScorer(config.score_width, query_width)
-        self.tension_balancer = TensionBalancer(config.score_width, query_width)
-        self.attention_allocator = AttentionAllocator(side=self.side, regions=config.regions, levels=config.levels)
-        self.adapter = Adapter(
+        self.adapter = Adapter(  # first, so that one seed gives it the same weights whatever chooses the tokens
             vision_width=vision.config.hidden_size,
             width=config.width,
             language_width=query_width,
             layers=config.layers,
             heads=config.heads,
         )
+        if config.reduction != "learned":
+            return
+        if "propositional" in config.names:
+            self.propositional_scorer = PropositionalScorer(config.score_width)
+        if "perspectival" in config.names:
+            self.perspectival_scorer = PerspectivalScorer(config.score_width)
+        if "participatory" in config.names:
+            self.participatory_scorer = ParticipatoryScorer(config.score_width, query_width)
+        self.tension_balancer = TensionBalancer(config.score_width, query_width, config.names)
+        self.attention_allocator = AttentionAllocator(side=self.side, regions=config.regions, levels=config.levels)
 
     def forward(
         self, pixels: Tensor, ids: Tensor, asked: Tensor, budget: int, keys: Sequence[int]
