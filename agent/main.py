@@ -22,7 +22,8 @@ from agent.checkpoint.bucket import Checkpoints
 from agent.checkpoint.drain import Uploader
 from agent.checkpoint.saver import Saver
 from agent.config import RunConfig, RunFileError, load_run, parse_seconds
-from agent.config.causes import ENDS_OF_RUN
+from agent.config.causes import ENDS_OF_GROUP
+from agent.config.legs import STAGES, leg_named
 from agent.config.program import with_own_paths
 from agent.notices import Notices
 from agent.notices.logind import Logind
@@ -41,7 +42,7 @@ from agent.telemetry.ledger import Ledger
 from agent.trainer.host import Host
 from agent.trainer.scope import own_unit
 from agent.vm import boot
-from agent.vm.group import GROUP, finish
+from agent.vm.group import GROUP, finish, next_group
 
 log = structlog.get_logger()
 
@@ -89,7 +90,8 @@ async def supervise(
         try:
             claims_as = claimant(state_dir)
             store = open_store(f"{run.checkpoint.bucket}/{run.run_id}")
-        except (OSError, StoreError) as error:
+            leg = leg_named(run, names) if (names := os.environ.get(STAGES)) else None
+        except (OSError, StoreError, ValueError) as error:
             why = f"{state_dir} can't be written: {error}" if isinstance(error, OSError) else str(error)
             log.error("vm_unfit", error=why)
             return EXIT_VM_UNFIT if replaceable else EXIT_AGAIN
@@ -104,6 +106,7 @@ async def supervise(
             health,
             Ledger(store, run.run_id, vm, claims_as),
             time.monotonic,
+            leg,
         )
         ours = client is not None and "SPOT_LOCAL_VM" not in os.environ  # else the machine is others' as well
         began = boot.started() if ours else (state_dir / CLAIMANT).stat().st_mtime
@@ -116,6 +119,7 @@ async def supervise(
             is_preempted=is_preempted,
             replaceable=replaceable,
             ears=ears,
+            next_group=partial(next_group, client) if client else None,
         )
         if client and not machine:  # a metadata server that is away at boot costs nothing for good
             learning = asyncio.create_task(learn_machine(client, daemon))
@@ -127,7 +131,7 @@ async def supervise(
         except Exception as error:  # said while Cloud Logging still hears it
             log.error("agent_failed", error=repr(error), exc_info=error)
             raise
-        if daemon.cause in ENDS_OF_RUN or (daemon.cause == "vm_unfit" and daemon.replaceable):
+        if daemon.cause in ENDS_OF_GROUP or (daemon.cause == "vm_unfit" and daemon.replaceable):
             await spending.leave_last()
         if client:
             await finish(daemon.cause, client)

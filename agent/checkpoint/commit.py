@@ -11,7 +11,7 @@ from functools import partial
 from typing import TypeVar
 
 import structlog
-from spot_training.protocol.messages import Staged
+from spot_training.protocol.messages import LAST, Staged
 
 from agent.checkpoint.bucket import MILESTONE, Checkpoints
 from agent.checkpoint.drain import Drain
@@ -66,7 +66,7 @@ class Committer:
         Superseded and RunComplete."""
         folder = drain.folder
         token = folder.removeprefix(f"{ROLLING}{folder_name(staged.step, attempt)}").removeprefix("-")
-        end = staged.step + (staged.reason == "final")  # what is logged after the loop belongs to its last step
+        end = staged.step + (staged.reason in LAST)  # what is logged after the loop belongs to its last step
         lines = self.lines.between(since, end)
         written = LinesObject.of(lines, attempt=attempt, token=token)
         if written.name:
@@ -109,7 +109,7 @@ class Committer:
 
     def _due(self, staged: Staged, folder: str) -> set[str]:
         """What is to be copied as a milestone, by this commit's word."""
-        due = {folder} if staged.reason == MILESTONE else set()
+        due = {folder} if staged.reason in (MILESTONE, "border") else set()
         known = self._checkpoints.line.known
         for each in (folder, *(known.checkpoints if known else ())):
             if step_of(each) in self._wanted:

@@ -25,6 +25,8 @@ from agent.telemetry.ledger import utc_now
 
 _TRIES = 20
 _LAST = 999_999_999
+UNTIL = "until"
+"""In an entry's `facts`: see `LineEntry.until`."""
 
 
 class AttemptError(Exception):
@@ -41,13 +43,14 @@ class Superseded(Exception):
 
 @dataclass(frozen=True)
 class LineEntry:
-    """The run's state after one event. `checkpoints`: folders, newest first; those `due` are to be copied as milestones
+    """The run's state after one event; of "border": a machine's stages are complete, and the next one's begin from
+    there. `checkpoints`: folders, newest first; those `due` are to be copied as milestones
     before they may go. `step`: the newest one's, or what was restored where the line names none. `since`: the first of
     the claimant's attempts that no other's came after. `lines`: the metrics object that came with a commit, or with the
     end. `result`: what finishing the run left."""
 
     sequence: int
-    kind: Literal["claim", "restore", "commit", "done"]
+    kind: Literal["claim", "restore", "commit", "border", "done"]
     attempt: int
     claimant: str
     since: int = 0
@@ -58,7 +61,12 @@ class LineEntry:
     result: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)
     created: str = ""
-    format: int = LINE_FORMAT
+    format: int = 1
+
+    @property
+    def until(self) -> int:
+        """The step that the stages end with whose VM has claimed the run last; 0 where it has no stages."""
+        return int(self.facts.get(UNTIL, 0))
 
     @property
     def name(self) -> str:
@@ -134,8 +142,17 @@ def finished(
     return replace(newest, sequence=newest.sequence + 1, kind="done", result=result, lines=lines)
 
 
+def bordered(newest: LineEntry, facts: dict[str, str]) -> LineEntry:
+    """The entry of a border. From here on only the next claim follows: what is staged still is committed no more."""
+    return replace(
+        newest, sequence=newest.sequence + 1, kind="border", facts=newest.facts | facts, lines="", format=LINE_FORMAT
+    )  # fmt: skip
+
+
 def _refuse_another(newest: LineEntry, attempt: int, claimant: str) -> None:
     _refuse_after_the_end(newest)
+    if newest.kind == "border":
+        raise Superseded(f"the stages of attempt {newest.attempt} are complete at step {newest.step}, and handed over")
     # One's own next attempt went on from this one; not where another's was in between.
     if newest.claimant != claimant or attempt < newest.since:
         raise Superseded(
@@ -179,16 +196,18 @@ class Line:
         return [self._read(name, timeout=timeout) for name in reversed(names)]
 
     def claim(
-        self, *, claimant: str, facts: dict[str, str], found: Callable[[], Collection[str]], timeout: float
-    ) -> LineEntry:
+        self, *, claimant: str, facts: dict[str, str], found: Callable[[], Collection[str]], timeout: float,
+        look: Callable[[LineEntry | None], None] = lambda _: None,
+    ) -> LineEntry:  # fmt: skip
         """Begin the next attempt for `claimant`, one boot of one VM. `found` is asked where the line is empty: what a
-        run that is older than its line has committed.
+        run that is older than its line has committed. `look` sees the entry that the claim comes after, and may raise.
 
         Raises:
             AttemptError: other claimants were faster every time, so several VMs fight for this run.
         """
         newest = self.newest(timeout=timeout)
         for _ in range(_TRIES):
+            look(newest)
             older = found() if newest is None else ()
             entry, newest = self._create(claimed(newest, claimant=claimant, facts=facts, found=older), timeout=timeout)
             if entry:
@@ -225,6 +244,22 @@ class Line:
             return newest
         make = partial(finished, attempt=attempt, claimant=claimant, result=result, lines=lines)
         return self._append(make, timeout=timeout)
+
+    def cross(self, *, until: int, facts: dict[str, str], timeout: float) -> bool:
+        """Note that the stages up to step `until` are complete; once is enough. True where a VM of the next ones has
+        claimed the run, or the run is complete: then nothing is left to do for it."""
+        newest = self.newest(timeout=timeout)
+        for _ in range(_TRIES):
+            if newest is None:
+                raise StoreError(f"{self._store.url}/{LINE} is empty, and its stages up to step {until} were complete")
+            if newest.until > until or newest.kind == "done":
+                return True
+            if newest.kind == "border":
+                return False
+            entry, newest = self._create(bordered(newest, facts), timeout=timeout)
+            if entry:
+                return False
+        raise StoreError(f"{self._store.url}/{LINE}: {_TRIES} entries in a row were made by somebody else")
 
     def superseded(self, *, attempt: int, claimant: str, timeout: float) -> bool:
         """Whether another VM has taken the line over."""

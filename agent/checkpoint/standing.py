@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from agent.checkpoint.bucket import Checkpoints
 from agent.checkpoint.drain import Uploader
+from agent.checkpoint.line import LineEntry
 from agent.store.formats import NewerFormatError
 
 
@@ -39,14 +40,18 @@ class Standing:
         self._adopted = attempt
         self.line_known = True
 
-    def claim(self, *, facts: dict[str, str], timeout: float) -> int:
-        """Begin the next attempt of the run. May raise AttemptError."""
+    def claim(
+        self, *, facts: dict[str, str], timeout: float, look: Callable[[LineEntry | None], None] = lambda _: None
+    ) -> int:
+        """Begin the next attempt of the run. May raise AttemptError, and what `look` raises (`Line.claim`)."""
 
         def found() -> list[str]:
             entries = [entry for entry in self.checkpoints.found(timeout=timeout) if entry.rolling]
             return [entry.folder for entry in sorted(entries, key=lambda e: (e.attempt, e.step), reverse=True)]
 
-        entry = self.checkpoints.line.claim(claimant=self.claimant, facts=facts, found=found, timeout=timeout)
+        entry = self.checkpoints.line.claim(
+            claimant=self.claimant, facts=facts, found=found, timeout=timeout, look=look
+        )
         self.attempt = entry.attempt
         self.committed_step = entry.step
         self.forked = entry.since == entry.attempt

@@ -9,6 +9,8 @@ from typing import Literal
 
 Cause = Literal[
     "complete",  # the result is in the bucket
+    "stage_complete",  # the stages of this machine: another one's go on
+    "stage_not_begun",  # the stages of this machine: those before them go on
     "preempted",
     "maintenance",
     "operator_stop",  # SIGTERM, the power button, a notice that is no preemption
@@ -26,5 +28,5 @@ Failure = Literal["crash", "out_of_memory", "hang"]
 FAILURES: tuple[Failure, ...] = ("crash", "out_of_memory", "hang")
 """The trainer's own ends: tried again, in bounds (`agent.trainer.restarts`)."""
 
-ENDS_OF_RUN: tuple[Cause, ...] = ("complete", "max_cost", "gave_up")
-"""After these no VM is needed any more: the group goes to zero."""
+ENDS_OF_GROUP: tuple[Cause, ...] = ("complete", "stage_complete", "stage_not_begun", "max_cost", "gave_up")
+"""After these no VM of this machine is needed any more: the group goes to zero."""

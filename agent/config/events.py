@@ -47,7 +47,23 @@ EVENTS: dict[str, EventDoc] = {
     ),
     "vm_unfit": _doc("this VM can't train this run, another one may; error says why", "error"),
     "complete": _doc("the run is finished, now (result: where) or before (why)", "step result why"),
-    "group_resized": _doc("the run is over: the instance group was asked for so many VMs", "group size"),
+    "group_resized": _doc(
+        "an instance group was asked for so many VMs: none any more, or the next stages'", "group size"
+    ),
+    "stage_complete": _doc(
+        "a stage is done with step; here: the next one goes on in the same process, else another machine goes on",
+        "stage step here",
+    ),
+    "border": _doc(
+        "the stages of this machine are complete, and the line says so; over: the next one's go on already",
+        "stage step over",
+    ),
+    "border_awaited": _doc(
+        "this machine's stages begin with step, and the run has not come so far: it is waited for, and then the group "
+        "goes to zero",
+        "stage step left_s",
+    ),
+    "next_group_waits": _doc("the next stages' group can't be started; asked again", "error left_s"),
     "group_not_resized": _doc("that failed; by_hand is the command that does it", "group size error by_hand"),
     "handover": _doc("this agent makes way for a newer version; the trainer goes on", "step message"),
     "handover_refused": _doc("not now: a notice has come", "message"),

@@ -93,10 +93,15 @@ class RunConfig(Section):
 
     def _refused_for_a_program(self) -> Iterator[Refusal]:
         kind = self.workload.kind
-        for key in ("model", "data", "training", "stages"):
+        for key in ("model", "data", "training", *(("stages",) if kind == "command" else ())):
             if key in self.model_fields_set and getattr(self, key):
                 yield Refusal((key,), f"kind {kind} does not use it: the program is on its own", f"leave out {key}")
         if kind == "script":  # its session counts steps
+            for place, stage in enumerate(self.stages):
+                if stage.train:
+                    yield Refusal(
+                        ("stages", place, "train"), "kind script says itself what it trains", "leave out train"
+                    )
             return
         for key in ("every", "milestone_every"):
             cadence = getattr(self.checkpoint, key)

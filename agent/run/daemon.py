@@ -18,6 +18,7 @@ from spot_training.protocol.arena import ArenaError
 from spot_training.protocol.channel import AsyncConnection, listen
 from spot_training.protocol.messages import Drill, DrillReport, Staged
 
+from agent.checkpoint.borders import AtBorder
 from agent.checkpoint.kinds import refuse_other_kind
 from agent.checkpoint.line import AttemptError, RunComplete, Superseded
 from agent.checkpoint.manifest import Layout
@@ -27,6 +28,7 @@ from agent.config.causes import Cause
 from agent.config.program import Program
 from agent.notices import Notice, Notices
 from agent.program.trouble import PrepareError
+from agent.run.border import NotHandedOver, at_border
 from agent.run.drill import answer_drill
 from agent.run.emergency import RECORD_S, use_window
 from agent.run.judgement import GaveUp, after_failure, judge
@@ -44,7 +46,9 @@ from agent.trainer.process import TrainerRecord
 from agent.trainer.reception import Reception
 from agent.trainer.restarts import Restarts
 from agent.trainer.result import ResultRefused
+from agent.trainer.stages import WrongStage
 from agent.trainer.ways_in import adopt_attempt, start_attempt
+from agent.vm.group import NextGroup
 from agent.vm.systemd import notify, report
 
 log = structlog.get_logger()
@@ -66,7 +70,7 @@ class Daemon:
 
     `warning_s`: how long before the machine shuts down a preemption is told. `is_preempted` asks whether this VM is.
     `replaceable`: a group makes another VM where this one goes. `ears`: who else must listen, or systemd's watchdog is
-    not fed. `cause`: how the work on this VM ended.
+    not fed. `next_group`: whose VMs train the stages after this VM's. `cause`: how the work on this VM ended.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class Daemon:
         is_preempted: Callable[[], Awaitable[bool]] | None = None,
         replaceable: bool = False,
         ears: Sequence[asyncio.Task[None]] = (),
+        next_group: Callable[[], Awaitable[NextGroup]] | None = None,
     ) -> None:
         self.host = host
         self.notices = notices
@@ -87,6 +92,7 @@ class Daemon:
         self.is_preempted = is_preempted
         self.replaceable = replaceable
         self.ears = ears
+        self.next_group = next_group
         self.attempt: Attempt | None = None
         self.window: Window | None = None
         self.maintenance: Notice | None = None
@@ -120,7 +126,8 @@ class Daemon:
             self.cause = "complete"
             return 0
         except (GaveUp, MaxCostReached, VmUnfit, PrepareError, ResultRefused, StoreError, RestoreError,
-                NewerFormatError, AttemptError, Superseded, ArenaError, OSError) as error:  # fmt: skip
+                NewerFormatError, AttemptError, Superseded, ArenaError, NotHandedOver, WrongStage,
+                OSError) as error:  # fmt: skip
             return await self._give_up(error)
         finally:
             for task in self._background:
@@ -166,9 +173,15 @@ class Daemon:
                     )
                     self.cause = "complete"
                     return 0
+                if (over := await at_border(self.host, self.next_group)) is not None:
+                    self.cause = over
+                    return 0
                 await self._patiently(self._refuse_other_kind)
                 program = await self._patiently(self.host.maker.make)
-                self.attempt = await self._patiently(partial(self._begin, program))
+                try:
+                    self.attempt = await self._patiently(partial(self._begin, program))
+                except AtBorder:  # it came there since it was looked for
+                    continue
                 self.spawn(self.host.maker.keep(lambda: self.window is not None))
             attempt = self.attempt
             ending = await self._end(attempt)
@@ -188,6 +201,9 @@ class Daemon:
                     if await self._patiently(self._is_complete):
                         raise RunComplete
                 raise Superseded("another VM has started a newer attempt of this run; this one stops")
+            if ending.cause == "stage_complete":
+                log.info("trainer_ended", cause=ending.cause, step=attempt.progress.step, restart=False)
+                continue
             pause_s = await after_failure(self.host, self.restarts, attempt, ending, replaceable=self.replaceable)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._closed(), pause_s)

@@ -12,6 +12,7 @@ from agent.checkpoint.line import AttemptError, Superseded
 from agent.checkpoint.restore import RestoreError
 from agent.config.causes import FAILURES, Cause
 from agent.program.trouble import PrepareError
+from agent.run.border import NotHandedOver
 from agent.run.spending import MaxCostReached
 from agent.store import NotFound, StoreError
 from agent.store.formats import NewerFormatError
@@ -20,6 +21,7 @@ from agent.trainer.endings import Ending, VmUnfit
 from agent.trainer.host import Host
 from agent.trainer.restarts import Restarts
 from agent.trainer.result import ResultRefused
+from agent.trainer.stages import WrongStage
 
 log = structlog.get_logger()
 
@@ -76,7 +78,7 @@ async def _judged(host: Host, error: Exception, *, replaceable: bool) -> tuple[i
         return EXIT_GAVE_UP, "superseded"
     if isinstance(error, MaxCostReached):
         return EXIT_GAVE_UP, "max_cost"
-    if isinstance(error, (GaveUp, ResultRefused, NewerFormatError, NotFound)):
+    if isinstance(error, (GaveUp, ResultRefused, NewerFormatError, NotFound, NotHandedOver, WrongStage)):
         return EXIT_GAVE_UP, "gave_up"
     if isinstance(error, RestoreError) and not error.passing:
         return EXIT_GAVE_UP, "gave_up"

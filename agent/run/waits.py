@@ -72,6 +72,11 @@ WAITS = (
     Wait("the last sign of life", 1.0, "agent.run.spending:_LAST_SIGN_TIMEOUT_S", "agent.run.emergency:RECORD_S"),
     Wait("at max_cost, the trainer stages", 60.0, "agent.run.spending:_STAGE_TIMEOUT_S", _HANG),
     Wait("at max_cost, what is staged is committed", 600.0, "agent.run.spending:_COMMIT_TIMEOUT_S", _DRAIN),
+    # The border between two machines' stages
+    Wait("a call about the border", 30.0, "agent.run.border:_CALL_TIMEOUT_S", _AWAY),
+    Wait("a border's state, staged already, is committed", 600.0, "agent.run.border:_COMMIT_TIMEOUT_S", _DRAIN),
+    Wait("the next stages' group is started", 900.0, "agent.run.border:_GROUP_PATIENCE_S", _GROUP),
+    Wait("stages that have not begun are waited for", 600.0, "agent.run.border:_BORDER_PATIENCE_S", _GROUP),
     # The program
     Wait("preparing: code, environment, setup", 600.0, "run:supervision.prepare_timeout", _GROUP),
     Wait("the code is fetched", 300.0, "agent.program.code:_FETCH_TIMEOUT_S", "run:supervision.prepare_timeout"),

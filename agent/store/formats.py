@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 MANIFEST_FORMAT = 2
-LINE_FORMAT = 1
-"""Of an entry of the line."""
+LINE_FORMAT = 2
+"""Of an entry of the line; 2 from the first border between two machines' stages on."""
 LEDGER_FORMAT = 1
 """Of a record of an incident or a return."""
 HOURS_FORMAT = 1

@@ -17,7 +17,6 @@ import structlog
 from spot_training.protocol.messages import Phase, Staged
 
 from agent.config.causes import Cause
-from agent.store.formats import NewerFormatError
 from agent.telemetry.ledger import Incident, Resume, utc_now
 from agent.trainer.completion import Completion
 from agent.trainer.folder.link import FolderLink
@@ -30,6 +29,7 @@ from agent.trainer.phases import Phases
 from agent.trainer.process import Trainer, TrainerRecord
 from agent.trainer.progress import Progress
 from agent.trainer.saves import Saves
+from agent.trainer.stages import goes_on_here, past_its_stages, refuse_finish
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -67,7 +67,7 @@ class Attempt:
         self.ready_once = False
         self.hung = asyncio.Event()
         self.superseded = asyncio.Event()
-        self.saves = Saves(host, lambda: self.link, self.superseded)
+        self.saves = Saves(host, lambda: self.link, self.superseded, lambda: self.progress.step)
         self.restored_step: int | None = None
         self.stepped = False
         self.yields = False
@@ -84,16 +84,7 @@ class Attempt:
 
     def learn(self) -> None:
         """Find out what of its line is safe: the agent before knew."""
-        self._learning = self.spawn(self._learn())
-
-    async def _learn(self) -> None:
-        """What of this line is safe: asked until the bucket answers, for until then nobody knows."""
-        try:
-            await learn_line(self.host.saver, self.number)
-        except NewerFormatError as error:
-            log.error("line_unreadable", error=str(error))
-            self.superseded.set()
-        self.host.health.set_committed(self.host.saver.committed_step)
+        self._learning = self.spawn(learn_line(self.host, self.number, self.superseded))
 
     def live(self) -> None:
         """What every trainer has, however it came to run."""
@@ -167,6 +158,8 @@ class Attempt:
         self.host.health.set_step(step)
         if self.link is None:
             return
+        if boundary and (wrong := past_its_stages(self.host.leg, step)):
+            self.fail(wrong)
         self.host.health.set_trainer(running=True, stepping=True)
         if boundary and self.restored_step is not None and step > self.restored_step:
             self.stepped = True
@@ -199,7 +192,16 @@ class Attempt:
         with contextlib.suppress(OSError):  # a full disk: who adopts it knows less of it, and waits or tries again
             record.write(self.host.record_file)
 
+    def on_stage_complete(self, step: int, stage: str) -> bool:
+        """Whether this VM goes on with the next stage. Raises WrongStage."""
+        here = goes_on_here(self.host.run, self.host.leg, step, stage)
+        log.info("stage_complete", stage=stage, step=step, here=here)
+        self.saves.schedule()
+        return here
+
     def on_finish(self, step: int, folder: str) -> asyncio.Task[None]:
+        """Its result is being stored. Raises WrongStage."""
+        refuse_finish(self.host.leg, step)
         self.on_phase("finishing")
         return self._completion.with_result(step, Path(folder))
 

@@ -15,6 +15,7 @@ from agent.telemetry.ledger import Incident
 from agent.trainer.attempt import Attempt
 from agent.trainer.folder.link import FolderLink
 from agent.trainer.own_end import Missing, what_a_folder_misses, what_is_missing
+from agent.trainer.stages import is_left
 from agent.trainer.watch import watch
 
 log = structlog.get_logger()
@@ -79,6 +80,8 @@ async def _read_exit(attempt: Attempt) -> Ending:
     elif attempt.finishing is None and end.code == 0:
         missing = await what_is_missing(attempt)
         if not missing and attempt.last_step is not None:
+            if is_left(attempt.host.leg, attempt.last_step):
+                return Ending("stage_complete")
             attempt.on_own_end(attempt.last_step, f"it ended by itself with exit status 0 at step {attempt.last_step}")
     if attempt.finishing:  # the result outlives its trainer
         await asyncio.shield(attempt.finishing)

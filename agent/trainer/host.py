@@ -8,6 +8,7 @@ from pathlib import Path
 
 from agent.checkpoint.saver import Saver
 from agent.config import RunConfig
+from agent.config.legs import Leg
 from agent.program.maker import Maker
 from agent.telemetry.health import Health
 from agent.telemetry.ledger import Ledger
@@ -18,7 +19,7 @@ SOCKET = "agent.sock"
 @dataclass(frozen=True)
 class Host:
     """This VM and the run on it. `maker` has its program ready; `unit`: the systemd service we are, which trainers
-    must outlive; `clock` gives monotonic seconds."""
+    must outlive; `clock` gives monotonic seconds; `leg`: the stages that this VM trains, where others have others."""
 
     run: RunConfig
     run_file: Path
@@ -29,6 +30,7 @@ class Host:
     health: Health
     ledger: Ledger
     clock: Callable[[], float]
+    leg: Leg | None = None
 
     @property
     def log_file(self) -> Path:

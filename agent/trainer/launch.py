@@ -7,13 +7,17 @@ import random
 import time
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import structlog
 from spot_training.protocol.messages import Staged
 
+from agent.checkpoint.borders import refuse_elsewhere
+from agent.checkpoint.line import UNTIL
 from agent.checkpoint.restore import fetch_newest
 from agent.checkpoint.saver import Saver
 from agent.store import StoreError
+from agent.store.formats import NewerFormatError
 from agent.telemetry.ledger import Resume, utc_now
 from agent.trainer.host import Host
 from agent.trainer.restarts import MEMORY
@@ -26,26 +30,34 @@ _LONGEST_PAUSE_S = 10.0
 
 
 async def claim(host: Host) -> int:
-    """The number of the attempt that begins now."""
+    """The number of the attempt that begins now. Raises AtBorder where this VM has nothing to train."""
     saver, ledger = host.saver, host.ledger
     facts = {"vm": ledger.vm, "claimed": utc_now()}
-    attempt = await asyncio.to_thread(saver.claim, facts=facts, timeout=_CALL_TIMEOUT_S)
+    if host.leg is not None:
+        facts |= {UNTIL: str(host.leg.end)}
+    look = partial(refuse_elsewhere, host.leg)
+    attempt = await asyncio.to_thread(saver.claim, facts=facts, timeout=_CALL_TIMEOUT_S, look=look)
     if saver.forked:
         await saver.share(0, [])
     return attempt
 
 
-async def learn_line(saver: Saver, attempt: int) -> None:
-    """What an adopted trainer's line has safe, asked until the bucket answers."""
+async def learn_line(host: Host, attempt: int, superseded: asyncio.Event) -> None:
+    """What an adopted trainer's line has safe, asked until the bucket answers, for until then nobody knows."""
     pause = 0.2
     while True:
         try:
-            await asyncio.to_thread(saver.learn, attempt, timeout=_CALL_TIMEOUT_S)
-            return
+            await asyncio.to_thread(host.saver.learn, attempt, timeout=_CALL_TIMEOUT_S)
+            break
+        except NewerFormatError as error:
+            log.error("line_unreadable", error=str(error))
+            superseded.set()
+            break
         except StoreError as error:
             log.warning("bucket_waits", error=str(error), message="what is safe is not known yet; asked again")
         await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
         pause = min(_LONGEST_PAUSE_S, 2 * pause)
+    host.health.set_committed(host.saver.committed_step)
 
 
 async def fetch_state(saver: Saver, resume: Resume, *, passed_over: Collection[str] = ()) -> Staged | None:

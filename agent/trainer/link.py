@@ -16,8 +16,10 @@ import structlog
 from spot_training.protocol.arena import Arena
 from spot_training.protocol.channel import AsyncConnection, Closed
 from spot_training.protocol.messages import (
+    LAST,
     Abandoned,
     Arenas,
+    Border,
     Committed,
     Declined,
     Finish,
@@ -26,15 +28,18 @@ from spot_training.protocol.messages import (
     Line,
     Phase,
     ProtocolError,
+    Refused,
     Restored,
     Save,
     SaveAnswer,
     SaveReason,
+    StageComplete,
     Staged,
     Staging,
 )
 
 from agent.checkpoint.saver import Saver
+from agent.trainer.stages import WrongStage
 
 log = structlog.get_logger()
 
@@ -48,6 +53,7 @@ class TrainerEvents(Protocol):
     def on_restored(self, link: Link, step: int, seconds: float) -> None: ...
     def on_final(self, step: int) -> None: ...
     def on_finish(self, step: int, folder: str) -> asyncio.Task[None]: ...
+    def on_stage_complete(self, step: int, stage: str) -> bool: ...
 
 
 class Link(Protocol):
@@ -87,6 +93,7 @@ class SocketLink:
             Declined: self._on_declined,
             Restored: self._on_restored,
             Finish: self._on_finish,
+            StageComplete: self._on_stage_complete,
         }
 
     async def serve(self) -> None:
@@ -156,14 +163,14 @@ class SocketLink:
 
     async def _on_staged(self, message: Staged, _: list[int]) -> None:
         await self._saver.staged(message)
-        if message.reason == "final":
+        if message.reason in LAST:
             self._events.on_final(message.step)
         self._settle(message.reason, "staged")
 
     async def _on_declined(self, message: Declined, _: list[int]) -> None:
-        if message.staged and message.reason == "milestone":
+        if message.staged and message.reason in ("milestone", "border"):
             self._saver.want_milestone(message.step)
-        if message.staged and message.reason == "final":
+        if message.staged and message.reason in LAST:
             self._events.on_final(message.step)
         if not message.staged:
             self.why_none = f"the trainer declined: {message.why}"
@@ -173,8 +180,23 @@ class SocketLink:
     async def _on_restored(self, message: Restored, _: list[int]) -> None:
         self._events.on_restored(self, message.step, message.seconds)
 
+    async def _on_stage_complete(self, message: StageComplete, _: list[int]) -> None:
+        try:
+            here = self._events.on_stage_complete(message.step, message.stage)
+            await self._connection.send(Border(message.step, here))
+        except WrongStage as error:
+            await self._refuse(error)
+
+    async def _refuse(self, error: WrongStage) -> None:
+        log.error("trainer_refused", why=str(error))
+        await self._connection.send(Refused(str(error)))
+
     async def _on_finish(self, message: Finish, _: list[int]) -> None:
-        storing = self._events.on_finish(message.step, message.folder)
+        try:
+            storing = self._events.on_finish(message.step, message.folder)
+        except WrongStage as error:
+            await self._refuse(error)
+            return
         self._finishing = asyncio.create_task(self._tell_finished(storing))
 
     async def _tell_finished(self, storing: asyncio.Task[None]) -> None:

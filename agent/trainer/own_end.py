@@ -35,7 +35,9 @@ async def what_is_missing(attempt: Attempt) -> Missing | None:
         return Missing("it ended while no agent was there, and which step it had reached is not known")
     if step == 0:
         return Missing("it ended before its first step: nothing was trained", everywhere=True)
-    saver = attempt.host.saver
+    saver, leg = attempt.host.saver, attempt.host.leg
+    if leg is not None and not leg.last and step < leg.end:
+        return Missing(f"it ended at step {step}, and this machine's {leg.title} end with step {leg.end}")
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_COMMIT_TIMEOUT_S):
             await attempt.line_learned()

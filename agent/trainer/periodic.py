@@ -14,9 +14,10 @@ _ASKED_S = 3600.0  # a save is asked for: nothing is due until it ends, one way 
 
 
 class PeriodicSaves:
-    """Cadences in steps are the trainer's matter, which alone sees the exact boundary: here they are never due."""
+    """Cadences in steps are the trainer's matter, which alone sees the exact boundary: here they are never due.
+    `every` is asked each time: the next stage may have another one."""
 
-    def __init__(self, every: Cadence, clock: Callable[[], float]) -> None:
+    def __init__(self, every: Callable[[], Cadence], clock: Callable[[], float]) -> None:
         self._every = every
         self._clock = clock
         self._next = float("inf")
@@ -26,9 +27,11 @@ class PeriodicSaves:
 
         With cadence `auto` that follows from what the last save cost the trainer.
         """
-        if self._every.steps is not None:
+        every = self._every()
+        if every.steps is not None:
+            self._next = float("inf")
             return
-        wait = self._every.seconds
+        wait = every.seconds
         if wait is None:
             wait = cadence_s(last.copy_s if last else _FIRST_COPY_S, _MTBF_S)
         self._next = self._clock() + wait

@@ -6,9 +6,20 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 from spot_training.protocol.channel import AsyncConnection, Closed
-from spot_training.protocol.messages import PROTOCOL, Drill, Hello, Noted, ProtocolError, Refused, Saved, Welcome
+from spot_training.protocol.messages import (
+    ADOPTED,
+    PROTOCOL,
+    Drill,
+    Hello,
+    Noted,
+    ProtocolError,
+    Refused,
+    Saved,
+    Welcome,
+)
 
 from agent.checkpoint.restore import RestoreError
+from agent.config.legs import cadence_at, ends_of
 from agent.store import StoreError
 from agent.trainer.attempt import Attempt
 from agent.trainer.folder.link import FolderLink
@@ -62,7 +73,7 @@ async def _on_saved(attempt: Attempt | None, message: Saved) -> str:
 
 def _refusal(attempt: Attempt, hello: Hello) -> str:
     run_id = attempt.host.run.run_id
-    if hello.protocol != PROTOCOL:
+    if hello.protocol not in (ADOPTED if hello.attempt else {PROTOCOL}):
         return f"the trainer speaks protocol {hello.protocol}, the agent {PROTOCOL}: install one version of both"
     if hello.run_id != run_id:
         return f"this agent supervises run {run_id!r}, not {hello.run_id!r}"
@@ -97,6 +108,7 @@ async def _serve(attempt: Attempt, hello: Hello, connection: AsyncConnection) ->
             every_steps=checkpoint.every.steps,
             milestone_steps=checkpoint.milestone_every.steps if checkpoint.milestone_every else None,
             fds=len(fds),
+            stages=[(end, cadence_at(attempt.host.run, end - 1).steps) for end in ends_of(attempt.host.run).values()],
         )
         attempt.on_phase("restoring")
         await connection.send(welcome, fds)

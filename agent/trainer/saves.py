@@ -8,6 +8,7 @@ from collections.abc import Callable
 from spot_training.protocol.messages import SaveAnswer, SaveReason, Staged
 
 from agent.checkpoint.line import RunComplete, Superseded
+from agent.config.legs import cadence_at
 from agent.store.formats import NewerFormatError
 from agent.trainer.host import Host
 from agent.trainer.link import Link
@@ -17,13 +18,16 @@ _PERIODIC_TIMEOUT_S = 60.0
 
 
 class Saves:
-    """`link`: the way to the trainer, where there is one. `superseded` is set where another VM has the line."""
+    """`link`: the way to the trainer, where there is one; `step`: how far it is. `superseded` is set where another VM
+    has the line."""
 
-    def __init__(self, host: Host, link: Callable[[], Link | None], superseded: asyncio.Event) -> None:
+    def __init__(
+        self, host: Host, link: Callable[[], Link | None], superseded: asyncio.Event, step: Callable[[], int | None]
+    ) -> None:
         self._host = host
         self._link = link
         self._superseded = superseded
-        self._periodic = PeriodicSaves(host.run.checkpoint.every, host.clock)
+        self._periodic = PeriodicSaves(lambda: cadence_at(host.run, step() or 0), host.clock)
 
     async def save(
         self, reason: SaveReason, *, deadline: float | None, timeout: float, hold: bool = False

@@ -1,8 +1,8 @@
 """Finish: a run that is over scales its own managed instance group to zero, so that nobody pays for an idle VM.
 
-The group is named by the VM's metadata (`spot-group`); where a stage follows (`spot-next-group`, `spot-next-size`) and
-this one is complete, that group is started first. The VM's identity may read and resize these groups and nothing else.
-What fails is said in the journal with the command that does it by hand.
+The group is named by the VM's metadata (`spot-group`); where stages of another machine follow, their group is too
+(`spot-next-group`, `spot-next-size`), and is started before this one goes to zero. What fails is said in the journal
+with the command that does it by hand.
 
 `SPOT_COMPUTE_URL` redirects this to a local server, in tests and on a local cloud only: the VM's token goes there.
 """
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import httpx2
 import structlog
 
-from agent.config.causes import ENDS_OF_RUN, Cause
+from agent.config.causes import ENDS_OF_GROUP, Cause
 from agent.notices.metadata import MetadataClient, MetadataError, access_token
 from agent.store import StoreError
 from agent.store.outgoing import outgoing
@@ -126,13 +126,42 @@ class Groups:
         return body
 
 
+@dataclass(frozen=True)
+class NextGroup:
+    """The group of the next stages. `groups` may resize it."""
+
+    groups: Groups
+    path: str
+    size: int
+
+    async def start(self) -> None:
+        """Ask for its VMs. Raises GroupError, with the command that does it by hand."""
+        try:
+            await self.groups.resize(self.path, self.size)
+        except GroupError as error:
+            by = f"by hand: {by_hand(self.path, self.size)}"
+            raise GroupError(f"{self.path}: {error}; {by}", passing=error.passing) from error
+        log.info("group_resized", group=self.path, size=self.size)
+
+
+async def next_group(metadata: MetadataClient) -> NextGroup:
+    """The group that follows this VM's own. Raises GroupError where none does, or nobody says which."""
+    try:
+        plan = Finish.of((await metadata.machine(timeout=_DEADLINE_S)).attributes)
+    except MetadataError as error:
+        raise GroupError(f"the metadata server does not name it: {error}", passing=True) from error
+    if plan is None or plan.next_group is None:
+        raise GroupError(f"this VM's metadata name none: {NEXT_GROUP} is missing")
+    return NextGroup(Groups(metadata.get), plan.next_group, plan.next_size)
+
+
 async def finish(ending: Cause | None, metadata: MetadataClient, *, deadline_s: float = _DEADLINE_S) -> bool:
-    """Start the next stage where this one is complete, then scale this VM's group to zero. Never raises.
+    """Scale this VM's group to zero where no VM of it is needed any more. Never raises.
 
     True when all that was to be done is done: nothing after a preemption, an operator's stop or for a newer VM's sake,
-    since the run goes on then, and nothing on a VM of no group. Each group has `deadline_s` seconds.
+    since the run goes on then, and nothing on a VM of no group. It has `deadline_s` seconds.
     """
-    if ending not in ENDS_OF_RUN:
+    if ending not in ENDS_OF_GROUP:
         return True
     try:
         plan = Finish.of((await metadata.machine(timeout=deadline_s)).attributes)
@@ -141,11 +170,7 @@ async def finish(ending: Cause | None, metadata: MetadataClient, *, deadline_s: 
         return False
     if plan is None:
         return True
-    groups = Groups(metadata.get)
-    done = True
-    if plan.next_group and ending == "complete":
-        done = await _resize(groups, plan.next_group, plan.next_size, deadline_s)
-    return await _resize(groups, plan.group, 0, deadline_s) and done
+    return await _resize(Groups(metadata.get), plan.group, 0, deadline_s)
 
 
 async def _resize(groups: Groups, group: str, size: int, deadline_s: float) -> bool:

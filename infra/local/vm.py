@@ -94,6 +94,7 @@ class Vm:
             "SPOT_SCRATCH": str(disk),
             MARK: f"{name}#{boot}",
             DISK: str(disk),
+            "SPOT_STAGES": attributes.get("spot-stages", ""),  # as the startup script hands it on
         }
         vm = cls(name, boot, disk, command, metadata, {**os.environ, **own, **env}, tell)
         vm._start_agent()

@@ -241,7 +241,7 @@ def test_each_stage_has_its_group_and_the_first_has_the_vms(synthesized: Synthes
         "spot-hybrid-stage3-final-polish": 0,
     }
     machines = {
-        template["metadata"]["spot-stage"]: (template["machine_type"], template["scheduling"]["provisioning_model"])
+        template["metadata"]["spot-stages"]: (template["machine_type"], template["scheduling"]["provisioning_model"])
         for template in templates(hybrid)
     }
     assert machines == {
@@ -252,7 +252,7 @@ def test_each_stage_has_its_group_and_the_first_has_the_vms(synthesized: Synthes
 
 
 def test_a_stage_names_the_group_that_goes_on_and_the_last_names_none(synthesized: Synthesize) -> None:
-    metadata = {one["metadata"]["spot-stage"]: one["metadata"] for one in templates(synthesized("hybrid"))}
+    metadata = {one["metadata"]["spot-stages"]: one["metadata"] for one in templates(synthesized("hybrid"))}
     first, second, third = metadata.values()
     assert first["spot-next-group"] == second["spot-group"]
     assert second["spot-next-group"] == third["spot-group"]
@@ -265,7 +265,7 @@ def test_stages_of_one_machine_share_one_group(synthesized: Synthesize) -> None:
     stages = tuple(stage.model_copy(update={"machine": None}) for stage in deployment.run.stages)
     alike = Deployment.of(deployment.run.model_copy(update={"stages": stages}))
     (group,) = groups_of(alike)
-    assert (group.name, group.size, group.stage, group.next) == ("spot-hybrid", 1, None, None)
+    assert (group.name, group.size, group.leg, group.next) == ("spot-hybrid", 1, None, None)
 
 
 def test_only_a_run_that_tracks_is_told_where_the_key_is_and_never_the_key(synthesized: Synthesize) -> None:

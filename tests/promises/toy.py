@@ -1,8 +1,9 @@
 """A small trainer that uses everything a snapshot must hold: dropout, BatchNorm, Python's and NumPy's RNG, a scheduler.
 
-`python -m tests.promises.toy RUN.yaml`; TOY_STEP_S makes each step long, TOY_CRASH ends it at a step, TOY_WIDTH sets
-the model's width, and TOY_PAUSE is `PHASE:STEP:SECONDS`, a stretch of PHASE (forward, backward, update, between) in
-which a test can strike, once a VM. Its marker `in-PHASE-STEP` tells of it, and ends it when something is written there.
+`python -m tests.promises.toy RUN.yaml` trains the stages of the run file, or the run in one; TOY_STEP_S makes each step
+long, TOY_CRASH ends it at a step, TOY_WIDTH sets the model's width, and TOY_PAUSE is `PHASE:STEP:SECONDS`, a stretch of
+PHASE (forward, backward, update, between) in which a test can strike, once a VM. Its marker `in-PHASE-STEP` tells of
+it, and ends it when something is written there.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from spot_training import Session
 from torch import nn
 
 from agent.config import load_run
+from agent.config.legs import ends_of
 
 
 class Walk:
@@ -84,21 +86,31 @@ def main() -> None:
     data = Walk()
     with Session.open() as session:
         session.track(model=model, optimizer=optimizer, scheduler=scheduler, data=data)
-        for step in session.steps(run.training.max_steps):
-            pause.step = step
-            if os.environ.get("TOY_CRASH") == str(step):
-                sys.exit(f"told to crash at step {step}")
-            x = data.next(width) * (1 + random.random()) + float(np.random.rand())
-            loss = model(x).square().mean()
-            loss.backward()
-            select.select([], [], [], step_s)
-            with session.update():
-                pause.at("update")
-                optimizer.step()
-                scheduler.step()
-                optimizer.zero_grad(set_to_none=True)
-                session.log(loss=loss.item(), lr=scheduler.get_last_lr()[0])
-            pause.at("between")
+        ends = ends_of(run) or {"": run.training.max_steps}
+        for number, (stage, end) in enumerate(ends.items()):
+            if session.step >= end:
+                continue
+            if number:  # a second stage trains the rest of the model, and its optimizer begins anew
+                model[0].requires_grad_(False)
+                if session.step == list(ends.values())[number - 1]:
+                    optimizer.state.clear()
+            for step in session.steps(end):
+                pause.step = step
+                if os.environ.get("TOY_CRASH") == str(step):
+                    sys.exit(f"told to crash at step {step}")
+                x = data.next(width) * (1 + random.random()) + float(np.random.rand())
+                loss = model(x).square().mean()
+                loss.backward()
+                select.select([], [], [], step_s)
+                with session.update():
+                    pause.at("update")
+                    optimizer.step()
+                    scheduler.step()
+                    optimizer.zero_grad(set_to_none=True)
+                    session.log(loss=loss.item(), lr=scheduler.get_last_lr()[0])
+                pause.at("between")
+            if end < run.training.max_steps:
+                session.stage_complete(stage)
         session.finish(lambda folder: torch_save(model, optimizer, folder))
 
 

@@ -41,8 +41,8 @@ def metadata_of(group: Group, *, deployment: Deployment, bundle: str) -> dict[st
         "block-project-ssh-keys": "TRUE",
         "serial-port-logging-enable": "TRUE",  # what a VM said that never got as far as its journal
     }
-    if group.stage is not None:
-        values["spot-stage"] = group.stage.name
+    if group.leg is not None:
+        values["spot-stages"] = group.leg.names
     if group.next is not None:
         values |= {"spot-next-group": group.next.path, "spot-next-size": str(group.next.machine.vms)}
     if run.tracking is not None and run.tracking.wandb is not None:

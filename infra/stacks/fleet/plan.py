@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agent.config import Machine, RunConfig, Stage
+from agent.config import Machine, RunConfig
+from agent.config.legs import Leg, legs_of
 from infra.stacks.deployment import Deployment, shorten
 
 LONGEST_GROUP_NAME = 50
@@ -22,12 +23,12 @@ class Group:
     """The one zone of a zonal group; None for a regional one."""
     run: RunConfig
     """What the VMs read: the run, with this group's machine as its own."""
-    stage: Stage | None
-    """The stage that the group trains; None where it trains the whole run."""
+    leg: Leg | None
+    """The stages that the group trains; None where it trains the whole run."""
     size: int
     """VMs at first: a group whose turn comes later starts empty."""
     next: Group | None
-    """Who goes on when this group's stage is done; None: nobody, the run is complete."""
+    """Who goes on when this group's stages are done; None: nobody, the run is complete."""
 
     @property
     def machine(self) -> Machine:
@@ -35,22 +36,25 @@ class Group:
 
 
 def groups_of(deployment: Deployment) -> tuple[Group, ...]:
-    """One group, or, where a stage has a machine of its own, one for each stage in order; the first has the VMs."""
+    """One group for each machine that stages in a row have, in their order; the first has the VMs. A group of several
+    is called after the first of its stages."""
     run = deployment.run
     name = shorten(f"spot-{run.run_id}", LONGEST_GROUP_NAME)
-    if not any(stage.machine for stage in run.stages):
-        return (_group(deployment, name=name, machine=run.machine, stage=None, size=run.machine.vms, following=None),)
+    legs = legs_of(run)
+    if len(legs) < 2:
+        machine = run.machine_for(run.stages[0]) if legs else run.machine
+        return (_group(deployment, name=name, machine=machine, leg=None, size=machine.vms, following=None),)
     groups: list[Group] = []
-    for stage in reversed(run.stages):
-        machine = run.machine_for(stage)
+    for leg in reversed(legs):
+        machine = run.machine_for(leg.stages[0])
         groups.insert(
             0,
             _group(
                 deployment,
-                name=shorten(f"{name}-{stage.name.replace('_', '-')}".rstrip("-"), LONGEST_GROUP_NAME),
+                name=shorten(f"{name}-{leg.stages[0].name.replace('_', '-')}".rstrip("-"), LONGEST_GROUP_NAME),
                 machine=machine,
-                stage=stage,
-                size=machine.vms if stage is run.stages[0] else 0,
+                leg=leg,
+                size=machine.vms if leg is legs[0] else 0,
                 following=groups[0] if groups else None,
             ),
         )
@@ -58,7 +62,7 @@ def groups_of(deployment: Deployment) -> tuple[Group, ...]:
 
 
 def _group(
-    deployment: Deployment, *, name: str, machine: Machine, stage: Stage | None, size: int, following: Group | None
+    deployment: Deployment, *, name: str, machine: Machine, leg: Leg | None, size: int, following: Group | None
 ) -> Group:
     # A group of one zone is zonal, but only a regional one can choose among machine types.
     zone = machine.zones[0] if len(machine.zones) == 1 and not machine.alternatives else None
@@ -68,7 +72,7 @@ def _group(
         path=f"projects/{deployment.project}/{where}/instanceGroupManagers/{name}",
         zone=zone,
         run=_run_on(deployment.run, machine=machine),
-        stage=stage,
+        leg=leg,
         size=size,
         next=following,
     )

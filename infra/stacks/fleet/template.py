@@ -45,7 +45,7 @@ def define_template(
     right to act as it, which who deploys may have given himself just now.
     """
     machine, cloud = group.machine, deployment.cloud
-    stage = {} if group.stage is None else {"spot-stage": group.stage.name}
+    stage = {} if group.leg is None else {"spot-stage": group.leg.stages[0].name}
     return ComputeInstanceTemplate(
         scope,
         f"template-{group.name}",

@@ -16,7 +16,7 @@ from agent.checkpoint.drain import Uploader
 from agent.checkpoint.line import AttemptError, Line, LineEntry, RunComplete, Superseded
 from agent.checkpoint.saver import Saver
 from agent.store import StoreError, Unavailable, open_store
-from agent.store.formats import NewerFormatError
+from agent.store.formats import LINE_FORMAT, NewerFormatError
 from infra.local.bucket import RunRecords
 from tests.agent.stores import Watched
 
@@ -225,7 +225,7 @@ def test_an_entry_that_can_not_be_read_is_an_error_and_no_empty_line(store: Watc
 def test_an_entry_of_a_newer_version_is_refused_by_name_and_never_misread(store: Watched) -> None:
     line = Line(store)
     mine = claim(line, "us")
-    newer = json.loads(store.read(mine.name, timeout=T)) | {"sequence": 2, "format": 2, "claimant": "them", "more": 1}
+    newer = json.loads(store.read(mine.name, timeout=T)) | {"sequence": 2, "format": LINE_FORMAT + 1, "claimant": "them", "more": 1}
     store.create("line/999999997.json", json.dumps(newer).encode(), timeout=T)
     looks: list[Callable[[], object]] = [
         partial(commit, line, mine, 4),
@@ -252,5 +252,5 @@ def test_who_finds_a_newer_versions_entry_beside_its_own_trainer_is_superseded(s
     saver = Saver(Checkpoints(store, "run"), Uploader(store), 3, "us")
     assert saver.claim(facts={}, timeout=T) == 1
     assert not saver.superseded(timeout=T)
-    store.create("line/999999997.json", b'{"format": 2}', timeout=T)
+    store.create("line/999999997.json", json.dumps({"format": LINE_FORMAT + 1}).encode(), timeout=T)
     assert saver.superseded(timeout=T)

@@ -21,6 +21,9 @@ SaveAnswer = Literal["staged", "unchanged", "none"]
 
 SaveReason = Literal["cadence", "milestone", "emergency", "final", "border", "operator"]
 
+LAST: tuple[SaveReason, ...] = ("final", "border")
+"""What a trainer saves for these is the last thing that it does."""
+
 Phase = Literal["starting", "restoring", "training", "evaluating", "finishing"]
 """What a trainer is at. Each has a limit of its own: only in `training` must steps come one after the other."""
 

@@ -172,7 +172,10 @@ scratch() {
 
 # The run file holds no secret: any process on the VM can read it from the metadata server anyway.
 run_file() {
+  local stages
   attribute spot-run >"$STATE/run.yaml" || return 1
+  stages=$(attribute spot-stages) || { (($? == 4)) || return 1; stages=; } # those of this VM, where others have others
+  printf 'SPOT_STAGES=%s\n' "$stages" >"$STATE/stages.env"
   install -D -m 0644 "$STATE/run.yaml" "$ETC/run.yaml.new" || return 1
   mv -T "$ETC/run.yaml.new" "$ETC/run.yaml"
 }
