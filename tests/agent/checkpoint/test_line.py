@@ -225,7 +225,8 @@ def test_an_entry_that_can_not_be_read_is_an_error_and_no_empty_line(store: Watc
 def test_an_entry_of_a_newer_version_is_refused_by_name_and_never_misread(store: Watched) -> None:
     line = Line(store)
     mine = claim(line, "us")
-    newer = json.loads(store.read(mine.name, timeout=T)) | {"sequence": 2, "format": LINE_FORMAT + 1, "claimant": "them", "more": 1}
+    changed = {"sequence": 2, "format": LINE_FORMAT + 1, "claimant": "them", "more": 1}
+    newer = json.loads(store.read(mine.name, timeout=T)) | changed
     store.create("line/999999997.json", json.dumps(newer).encode(), timeout=T)
     looks: list[Callable[[], object]] = [
         partial(commit, line, mine, 4),
