@@ -12,6 +12,8 @@ PACKED = re.compile(r"(gs|file)://.+/[0-9a-f]{64}\.tar\.gz")
 """Where packed code is: named by its digest."""
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9_.-]{1,220}[a-z0-9]")
 STANDARD_LIBRARY = "stdlib"
+SCENES = ("scenes:stamps", "scenes:emoji", "scenes:digits")
+"""Pictures with questions that are composed on the machine: workloads/scenes."""
 
 
 def _check_bucket_name(url: str) -> None:
@@ -42,8 +44,10 @@ def resolve_folder(folder: str, info: ValidationInfo) -> str:
 
 
 def _check_source(source: str, info: ValidationInfo) -> str:
-    if source == STANDARD_LIBRARY:
+    if source == STANDARD_LIBRARY or source in SCENES:
         return source
+    if source.startswith("scenes:"):
+        raise refuse(f"there are no {source!r}", f"write {', '.join(SCENES[:-1])} or {SCENES[-1]}")
     scheme, separator, rest = source.partition("://")
     if not separator:
         return resolve_folder(source, info)

@@ -1,18 +1,26 @@
 """Accuracy by kind of question, beside what nobody has to look for; and a sheet that can be looked at."""
 
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import torch
-from PIL import Image
+from PIL import Image as Picture
 
 from workloads.pictures.batch import IGNORED, Batch, Sample
+from workloads.scenes.report import report
 from workloads.scenes.score import answers, as_text, table
-from workloads.scenes.sheet import Tile, sheet
+
+HALVES = ((0, 0, 164, 212), (164, 0, 328, 212))
+"""Of a sheet of two pictures."""
 
 
 def sample(question: str, answer: str, kind: str, *, new: bool = False) -> Sample:
     return Sample("eval.jsonl:1", (), ((question, answer),), {"kind": kind, "new": new})
 
 
-def batch(labels: list[list[int]], samples: list[Sample]) -> Batch:
+def batch_of(labels: list[list[int]], samples: list[Sample]) -> Batch:
     rows = torch.tensor(labels)
     return Batch(torch.zeros(0, 3, 8, 8), rows, rows, rows, rows, tuple((one,) for one in samples))
 
@@ -25,7 +33,7 @@ def saying(tokens: list[list[int]]) -> torch.Tensor:
 def test_an_answer_is_right_when_every_token_of_it_is() -> None:
     rows = [[IGNORED, IGNORED, 5, 2, IGNORED]] * 3
     asked = [sample("what?", name, "name") for name in ("owl", "fox", "bus")]
-    said = answers(batch(rows, asked), saying([[0, 5, 2, 0, 0], [0, 5, 3, 0, 0], [0, 4, 2, 0, 0]]))
+    said = answers(batch_of(rows, asked), saying([[0, 5, 2, 0, 0], [0, 5, 3, 0, 0], [0, 4, 2, 0, 0]]))
     assert [answer.right for answer in said] == [True, False, False]
     assert [answer.said for answer in said] == [(5, 2), (5, 3), (4, 2)]
     assert [answer.sample for answer in said] == asked
@@ -39,8 +47,8 @@ def test_the_table_says_what_looking_was_worth() -> None:
         sample("how many birds?", "2", "count", new=True),
     ]
     labels = [[IGNORED, number] for number in range(1, 5)]
-    seen = answers(batch(labels, asked), saying([[1, 0], [2, 0], [3, 0], [9, 0]]))
-    unseen = answers(batch(labels, asked), saying([[1, 0], [1, 0], [4, 0], [9, 0]]))
+    seen = answers(batch_of(labels, asked), saying([[1, 0], [2, 0], [3, 0], [9, 0]]))
+    unseen = answers(batch_of(labels, asked), saying([[1, 0], [1, 0], [4, 0], [9, 0]]))
     trained = [
         asked[0],
         asked[0],
@@ -57,19 +65,36 @@ def test_the_table_says_what_looking_was_worth() -> None:
     assert "| name | 2 | 50.0% | 50.0% | 50.0% | 100.0% |" in as_text(list(rows.values()))
 
 
-def test_a_sheet_shows_each_picture_and_frames_it_by_right_and_wrong() -> None:
-    pictures = [Image.new("RGB", (64, 64), colour) for colour in ("blue", "yellow")]
-    drawn = sheet(
-        [
-            Tile(pictures[0], "what is this?", "owl", "owl"),
-            Tile(pictures[1], "how many birds are there on it?", "3", "2"),
-        ]
+def test_the_report_asks_with_and_without_the_picture_and_frames_each_by_right_and_wrong(tmp_path: Path) -> None:
+    picture: Any = "images/1.png"
+    asked = [
+        Sample("eval.jsonl:1", (picture,), (("what is this?", "owl"),), {"kind": "name"}),
+        Sample("eval.jsonl:2", (), (("a question without any picture, and a long one?", "owl"),), {"kind": "name"}),
+        Sample("eval.jsonl:3", (picture,), (("how many birds are there on this one?", "2"),), {"kind": "count"}),
+    ]
+    batch = replace(batch_of([[IGNORED, 1], [IGNORED, 1], [IGNORED, 3]], asked), pixels=torch.ones(2, 3, 8, 8))
+    batch.pixels[1, 2] = -1.0  # yellow
+    beats: list[None] = []
+
+    def logits_of(batch: Batch) -> torch.Tensor:
+        return saying([[1, 0], [1, 0], [4, 0]] if batch.pixels.any() else [[2, 0], [1, 0], [3, 0]])
+
+    row = report(
+        tmp_path,
+        [batch],
+        logits_of,
+        decode=lambda tokens: " ".join("abcdef"[token] for token in tokens),
+        trained=asked,
+        beat=lambda: beats.append(None),
     )
-    page = drawn.convert("RGB")
-    colours = [colour for _, colour in page.getcolors(1 << 16) or []]
-    counts = {colour: count for count, colour in page.getcolors(1 << 16) or []}
-    assert counts[0, 0, 255] == counts[255, 255, 0] == 144 * 144
-    assert (22, 128, 60) in colours and (196, 32, 32) in colours
-    left, other = page.crop((0, 0, 164, page.height)), page.crop((164, 0, 328, page.height))
-    assert (196, 32, 32) not in [colour for _, colour in left.getcolors(1 << 16) or []]
-    assert (22, 128, 60) not in [colour for _, colour in other.getcolors(1 << 16) or []]
+    assert (row.kind, row.questions, round(row.accuracy, 2), round(row.text_only, 2)) == ("all", 3, 0.67, 0.67)
+    told = json.loads((tmp_path / "answers.json").read_text())["answers"]
+    assert [(one["kind"], one["accuracy"], one["text_only"]) for one in told[:2]] == [("count", 0, 1), ("name", 1, 0.5)]
+    assert len(beats) == 1
+    with Picture.open(tmp_path / "answers.png") as drawn:
+        page = drawn.convert("RGB")
+    right, wrong = ({ink: count for count, ink in page.crop(half).getcolors(1 << 16) or []} for half in HALVES)
+    assert right[255, 255, 255] > 144 * 144
+    assert wrong[255, 255, 0] == 144 * 144
+    assert (22, 128, 60) in right and (22, 128, 60) not in wrong
+    assert (196, 32, 32) in wrong and (196, 32, 32) not in right

@@ -12,6 +12,7 @@ from typing import Any
 
 from PIL import Image
 
+from agent.config.places import SCENES
 from workloads.errors import DataError
 from workloads.folders import cache_folder
 from workloads.scenes import compose, digits
@@ -21,8 +22,6 @@ from workloads.scenes.things import EMOJI_FILES, STAMP_FILES, load_things
 
 FORMAT = 1
 """Raised when the same seed would give other scenes: older folders are not used any more."""
-SCHEME = "scenes:"
-NAMES = ("stamps", "emoji", "digits")
 SIZE = 64
 """Pixels of a side of a scene of things."""
 COUNTS = {"train": 6000, "eval": 480}
@@ -49,9 +48,9 @@ def scenes_folder(source: str) -> Path:
     Raises:
         DataError: there are no such scenes, or what they are made of can't be had.
     """
-    name = source.removeprefix(SCHEME)
-    if name not in NAMES:
-        raise DataError(f"there are no scenes {name!r}: write {', '.join(SCHEME + known for known in NAMES)}")
+    if source not in SCENES:
+        raise DataError(f"there are no {source!r}: write {', '.join(SCENES)}")
+    name = source.removeprefix("scenes:")
     folder = cache_folder() / f"scenes-{name}-{FORMAT}"
     if folder.is_dir():
         return folder

@@ -20,10 +20,7 @@ class Tile:
     question: str
     said: str
     truth: str
-
-    @property
-    def right(self) -> bool:
-        return self.said == self.truth
+    right: bool
 
 
 def sheet(tiles: Sequence[Tile], *, columns: int = COLUMNS) -> Image.Image:

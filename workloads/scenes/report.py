@@ -1,0 +1,63 @@
+"""What a model that sees is worth: asked every question with the picture and without, told as a table and a sheet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from workloads.pictures.batch import Batch, Sample
+from workloads.scenes.score import ALL, Answer, Row, answers, as_json, as_text, table
+from workloads.scenes.sheet import Tile, sheet
+
+TABLE, SHEET = "answers.json", "answers.png"
+TILES = 24
+
+
+def report(
+    folder: Path,
+    batches: Iterable[Batch],
+    logits_of: Callable[[Batch], Tensor],
+    *,
+    decode: Callable[[Sequence[int]], str],
+    trained: Iterable[Sample],
+    beat: Callable[[], None] = lambda: None,
+) -> Row:
+    """Ask the questions of `batches`, one a row, and write answers.json and answers.png to `folder`. `logits_of` gives
+    [rows, L, vocabulary]; `decode` is the tokenizer's; `trained` is what the model was trained on; `beat` is called
+    once a batch. Returns the row over all questions."""
+    seen: list[Answer] = []
+    unseen: list[Answer] = []
+    tiles: list[Tile] = []
+    for batch in batches:
+        beat()
+        blind = replace(batch, pixels=torch.zeros_like(batch.pixels))
+        with torch.no_grad():
+            said = answers(batch, logits_of(batch))
+            unseen += answers(blind, logits_of(blind))
+        seen += said
+        first = 0
+        for answer in said:
+            question, truth = answer.sample.turns[0]
+            if len(tiles) < TILES and answer.sample.images:
+                words = truth if answer.right else decode(answer.said).strip()
+                tiles.append(Tile(_picture(batch.pixels[first]), question, words, truth, answer.right))
+            first += len(answer.sample.images)
+    rows = table(seen, unseen, trained)
+    (folder / TABLE).write_text(json.dumps({"answers": as_json(rows)}, indent=1) + "\n")
+    if tiles:
+        sheet(tiles).save(folder / SHEET, optimize=True)
+    print(as_text(rows), flush=True)
+    return next(row for row in rows if row.kind == ALL)
+
+
+def _picture(pixels: Tensor) -> Image.Image:
+    """[3, S, S], as the model saw it, mean 0.5 and deviation 0.5."""
+    values = (pixels.clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8).cpu().numpy()
+    return Image.fromarray(np.ascontiguousarray(values.transpose(1, 2, 0)))
