@@ -21,6 +21,7 @@ from agent.checkpoint.manifest import (
     folder_name,
     parse_manifest,
 )
+from agent.checkpoint.spoilt import is_spoilt
 from agent.store import AlreadyExists, Corrupt, NotFound, Store
 from agent.store.names import MILESTONE_PART, MILESTONES, ROLLING
 
@@ -104,7 +105,8 @@ class Checkpoints:
                 ordered.append(entry)
                 if copy := milestones.pop(entry.leaf, None):
                     ordered.append(copy)
-        return ordered + sorted(milestones.values(), key=lambda entry: (entry.attempt, entry.step), reverse=True)
+        older = [each for each in milestones.values() if not is_spoilt(each.attempt, each.step, newest.spikes)]
+        return ordered + sorted(older, key=lambda entry: (entry.attempt, entry.step), reverse=True)
 
     def candidates(self, *, timeout: float) -> Iterator[Entry]:
         """As `entries`, asking for the older milestones only when it comes to them: they may have 100,000 parts. A
@@ -123,8 +125,10 @@ class Checkpoints:
             folder.removeprefix(MILESTONES).rstrip("/") for folder in self.store.folders(MILESTONES, timeout=timeout)
         ]
         older = [
-            entry for folder in folders if (entry := _parse_folder(folder, rolling=False)) and entry.leaf not in told
-        ]
+            entry for folder in folders
+            if (entry := _parse_folder(folder, rolling=False)) and entry.leaf not in told
+            and not is_spoilt(entry.attempt, entry.step, newest.spikes)
+        ]  # fmt: skip
         yield from sorted(older, key=lambda entry: (entry.attempt, entry.step), reverse=True)
 
     def found(self, *, timeout: float) -> list[Entry]:

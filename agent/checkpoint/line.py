@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
+from agent.checkpoint.spoilt import is_spoilt
 from agent.store import AlreadyExists, NotFound, Store, StoreError
 from agent.store.formats import LINE_FORMAT, refuse_newer
 from agent.store.names import LINE
@@ -41,16 +42,21 @@ class Superseded(Exception):
     """A newer attempt of the run was claimed elsewhere: this one must not advance it."""
 
 
+class Spoilt(Exception):
+    """A metric has gone wild before this step: nobody goes on from it."""
+
+
 @dataclass(frozen=True)
 class LineEntry:
     """The run's state after one event; of "border": a machine's stages are complete, and the next one's begin from
     there. `checkpoints`: folders, newest first; those `due` are to be copied as milestones
     before they may go. `step`: the newest one's, or what was restored where the line names none. `since`: the first of
     the claimant's attempts that no other's came after. `lines`: the metrics object that came with a commit, or with the
-    end. `result`: what finishing the run left."""
+    end. `result`: what finishing the run left. `spikes`: those that the run went back from, oldest first, as
+    `agent.checkpoint.rollback` notes them."""
 
     sequence: int
-    kind: Literal["claim", "restore", "commit", "border", "done"]
+    kind: Literal["claim", "restore", "rollback", "commit", "border", "done"]
     attempt: int
     claimant: str
     since: int = 0
@@ -61,6 +67,7 @@ class LineEntry:
     result: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)
     created: str = ""
+    spikes: tuple[dict[str, Any], ...] = ()
     format: int = 1
 
     @property
@@ -73,7 +80,10 @@ class LineEntry:
         return f"{LINE}{_LAST - self.sequence:09d}.json"
 
     def to_json(self) -> bytes:
-        return json.dumps(asdict(self), sort_keys=True).encode()
+        values = asdict(self)
+        if not self.spikes:  # as it was before there were any
+            del values["spikes"]
+        return json.dumps(values, sort_keys=True).encode()
 
 
 def claimed(newest: LineEntry | None, *, claimant: str, facts: dict[str, str], found: Collection[str]) -> LineEntry:
@@ -97,7 +107,7 @@ def fallen_back(
     """The entry that says that `step` was restored, `without` what can't be: from here the line goes on. Raises
     Superseded where it is another's."""
     newest = newest or LineEntry(0, "claim", attempt, claimant, since=attempt)
-    _refuse_another(newest, attempt, claimant)
+    refuse_another(newest, attempt, claimant)
     rest = tuple(each for each in newest.checkpoints if each not in without)
     due = tuple(each for each in newest.due if each not in without)
     return replace(
@@ -110,10 +120,11 @@ def advanced(
     due: Collection[str] = (), kept: Collection[str] = (), keep: int | None = None,
 ) -> LineEntry:  # fmt: skip
     """The entry that commits `folder`. All but the newest `keep` leave the line, unless they are `due` to be copied as
-    milestones; `kept` have been. Raises Superseded where the line is another's."""
+    milestones; `kept` have been. Raises Superseded where the line is another's, and Spoilt."""
     if newest is None:
         newest = LineEntry(0, "claim", attempt, claimant, since=attempt)
-    _refuse_another(newest, attempt, claimant)
+    refuse_another(newest, attempt, claimant)
+    _refuse_spoilt(attempt, step, newest.spikes)
     rest = [each for each in newest.checkpoints if each != folder]
     newer = sum(1 for each in rest if step_of(each) > step)  # what the attempt before had staged may come after it
     ordered = [*rest[:newer], folder, *rest[newer:]]
@@ -138,7 +149,7 @@ def finished(
     """The entry that marks the run complete. Raises Superseded where the line is another's."""
     if newest is None:
         return LineEntry(1, "done", attempt, claimant, since=attempt, result=result, lines=lines)
-    _refuse_another(newest, attempt, claimant)
+    refuse_another(newest, attempt, claimant)
     return replace(newest, sequence=newest.sequence + 1, kind="done", result=result, lines=lines)
 
 
@@ -149,7 +160,7 @@ def bordered(newest: LineEntry, facts: dict[str, str]) -> LineEntry:
     )  # fmt: skip
 
 
-def _refuse_another(newest: LineEntry, attempt: int, claimant: str) -> None:
+def refuse_another(newest: LineEntry, attempt: int, claimant: str) -> None:
     _refuse_after_the_end(newest)
     if newest.kind == "border":
         raise Superseded(f"the stages of attempt {newest.attempt} are complete at step {newest.step}, and handed over")
@@ -158,6 +169,11 @@ def _refuse_another(newest: LineEntry, attempt: int, claimant: str) -> None:
         raise Superseded(
             f"attempt {newest.attempt} of this run has started elsewhere; attempt {attempt} commits nothing"
         )
+
+
+def _refuse_spoilt(attempt: int, step: int, spikes: Collection[dict[str, Any]]) -> None:
+    if is_spoilt(attempt, step, spikes):
+        raise Spoilt(f"step {step} of attempt {attempt} is of after a spike: the run goes back to before it")
 
 
 def _refuse_after_the_end(newest: LineEntry) -> None:
@@ -173,11 +189,16 @@ class Line:
         self._store = store
         self._lock = threading.Lock()
         self._known: LineEntry | None = None
+        self._spikes: list[dict[str, Any]] = []
 
     @property
     def known(self) -> LineEntry | None:
         """The newest entry that was seen or made here."""
         return self._known
+
+    def spoil(self, spike: dict[str, Any]) -> None:
+        """Nothing that may be of after `spike` is committed from now on, whether the line says so already or not."""
+        self._spikes.append(spike)
 
     def newest(self, *, timeout: float) -> LineEntry | None:
         """The newest entry in the bucket; None where the line is empty."""
@@ -194,6 +215,14 @@ class Line:
         """The whole line, oldest first: for reports."""
         names = [stored.name for stored in self._store.list(LINE, timeout=timeout)]
         return [self._read(name, timeout=timeout) for name in reversed(names)]
+
+    def backwards(self, *, timeout: float) -> Iterator[LineEntry]:
+        """The line from its newest entry on, read as it is asked for."""
+        entry = self.newest(timeout=timeout)
+        while entry:
+            yield entry
+            before = replace(entry, sequence=entry.sequence - 1)
+            entry = self._read(before.name, timeout=timeout) if before.sequence else None
 
     def claim(
         self, *, claimant: str, facts: dict[str, str], found: Callable[[], Collection[str]], timeout: float,
@@ -221,19 +250,21 @@ class Line:
         self, *, attempt: int, claimant: str, folder: str, step: int, lines: str = "",
         due: Collection[str] = (), kept: Collection[str] = (), keep: int | None = None, timeout: float,
     ) -> LineEntry:  # fmt: skip
-        """Make `folder` a checkpoint of the run; see `advanced`. Raises Superseded where the line is another's."""
+        """Make `folder` a checkpoint of the run; see `advanced`. Raises Superseded where the line is another's, and
+        Spoilt."""
+        _refuse_spoilt(attempt, step, self._spikes)
         make = partial(
             advanced, attempt=attempt, claimant=claimant, folder=folder, step=step, lines=lines,
             due=due, kept=kept, keep=keep,
         )  # fmt: skip
-        return self._append(make, timeout=timeout)
+        return self.append(make, timeout=timeout)
 
     def fall_back(
         self, *, attempt: int, claimant: str, step: int, without: Collection[str], timeout: float
     ) -> LineEntry:
         """Note that `step` was restored, and that `without` can't be. Raises Superseded where the line is another's."""
         make = partial(fallen_back, attempt=attempt, claimant=claimant, step=step, without=without)
-        return self._append(make, timeout=timeout)
+        return self.append(make, timeout=timeout)
 
     def finish(
         self, *, attempt: int, claimant: str, result: dict[str, Any], lines: str = "", timeout: float
@@ -243,7 +274,7 @@ class Line:
         if newest and newest.kind == "done":
             return newest
         make = partial(finished, attempt=attempt, claimant=claimant, result=result, lines=lines)
-        return self._append(make, timeout=timeout)
+        return self.append(make, timeout=timeout)
 
     def cross(self, *, until: int, facts: dict[str, str], timeout: float) -> bool:
         """Note that the stages up to step `until` are complete; once is enough. True where a VM of the next ones has
@@ -266,7 +297,8 @@ class Line:
         newest = self.newest(timeout=timeout)
         return newest is not None and (newest.claimant != claimant or attempt < newest.since)
 
-    def _append(self, make: Callable[[LineEntry | None], LineEntry], *, timeout: float) -> LineEntry:
+    def append(self, make: Callable[[LineEntry | None], LineEntry], *, timeout: float) -> LineEntry:
+        """Create the entry that `make` makes of the newest one; asked again where another came between."""
         newest = self._known or self.newest(timeout=timeout)
         for _ in range(_TRIES):
             entry, newest = self._create(make(newest), timeout=timeout)
@@ -295,8 +327,9 @@ class Line:
         try:
             values = json.loads(self._store.read(name, timeout=timeout))
             refuse_newer(values, reads=LINE_FORMAT, where=f"{self._store.url}/{name}")
-            return LineEntry(**{**values, "checkpoints": tuple(values["checkpoints"]), "due": tuple(values["due"])})
-        except (ValueError, TypeError, KeyError) as error:
+            lists = {key: tuple(values.get(key, ())) for key in ("checkpoints", "due", "spikes")}
+            return LineEntry(**{**values, **lists})
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise StoreError(f"{self._store.url}/{name} is no entry of a line: {error!r}") from error
         except NotFound as error:
             raise StoreError(f"{self._store.url}/{name} was there, and is gone: {error}") from error

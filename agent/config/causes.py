@@ -18,6 +18,7 @@ Cause = Literal[
     "crash",
     "out_of_memory",
     "hang",
+    "spike",  # a metric went wild: the run goes back to the checkpoint before
     "superseded",  # another VM trains this run
     "vm_unfit",  # this VM can't: another one may
     "max_cost",  # its VMs have cost what the run file allows

@@ -154,6 +154,19 @@ EVENTS: dict[str, EventDoc] = {
     "incident": _doc(
         "the trainer ended by itself: crash, out_of_memory, hang", "kind step steps_lost seconds_lost detail"
     ),
+    "spike": _doc(
+        "a metric is no number any more, or far above the median of its window: nothing of after good, the last step "
+        "that was as it should be, is committed; the run goes back, or stops",
+        "metric step value median good",
+    ),
+    "rolled_back": _doc(
+        "the run goes back to a checkpoint from before a spike; without: those that left the line; data: what is "
+        "passed over from now on, from one place to another",
+        "metric step back_to without data steps_lost",
+    ),
+    "spike_metric_missing": _doc(
+        "what supervision.spike looks at was never logged: no spike would be seen", "metric logged"
+    ),
     "fetched": _doc("what the trainer will restore is in memory; source: bucket or memory", "step source bytes"),
     "restored": _doc("the trainer has its state back; copy_s: seconds that took", "step copy_s"),
     "resumed": _doc(

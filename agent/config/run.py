@@ -103,6 +103,12 @@ class RunConfig(Section):
                         ("stages", place, "train"), "kind script says itself what it trains", "leave out train"
                     )
             return
+        if self.supervision.spike is not None:
+            yield Refusal(
+                ("supervision", "spike"),
+                "the agent does not see the metrics of kind command",
+                "leave it out, or write kind: script with a session (spot_training) in the program",
+            )
         for key in ("every", "milestone_every"):
             cadence = getattr(self.checkpoint, key)
             if cadence is not None and cadence.steps is not None:

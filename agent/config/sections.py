@@ -11,6 +11,7 @@ from agent.config.learning import Rate
 from agent.config.machine import StageMachine
 from agent.config.places import PACKED, Bucket, Code, InCode, SavesTo
 from agent.config.refusal import Many, Refusal, Section
+from agent.config.spike import Spike
 from agent.config.units import CadenceText, Seconds, Steps, written
 
 Name = Annotated[str, Field(min_length=1)]
@@ -257,6 +258,9 @@ class Supervision(Section):
     max_cost: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """What the run's VMs may cost in all, by their hours and machine.hourly_usd (storage and traffic are not in it).
     There the state is saved, the run stops, and its group goes to zero. Unit: US dollars. Default: null (no bound)."""
+
+    spike: Spike | None = None
+    """When the run goes back to its last good checkpoint by itself. Default: null (never)."""
 
     def refusals(self) -> Iterator[Refusal]:
         if self.stop_grace > LONGEST_GRACE:

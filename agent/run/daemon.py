@@ -33,6 +33,7 @@ from agent.run.drill import answer_drill
 from agent.run.emergency import RECORD_S, use_window
 from agent.run.judgement import GaveUp, after_failure, judge
 from agent.run.patience import keep_warm, patiently
+from agent.run.rollback import go_back
 from agent.run.spending import MaxCostReached, Spending
 from agent.run.window import SHUTDOWN_SOURCES, Window, cause_of
 from agent.store import StoreError
@@ -203,6 +204,9 @@ class Daemon:
                 raise Superseded("another VM has started a newer attempt of this run; this one stops")
             if ending.cause == "stage_complete":
                 log.info("trainer_ended", cause=ending.cause, step=attempt.progress.step, restart=False)
+                continue
+            if ending.cause == "spike":
+                await self._patiently(partial(go_back, self.host, attempt))
                 continue
             pause_s = await after_failure(self.host, self.restarts, attempt, ending, replaceable=self.replaceable)
             with contextlib.suppress(TimeoutError):

@@ -6,7 +6,8 @@ from typing import Any
 
 MANIFEST_FORMAT = 2
 LINE_FORMAT = 2
-"""Of an entry of the line; 2 from the first border between two machines' stages on."""
+"""Of an entry of the line. 2: of a run that went back from a spike, and from the first border between two machines'
+stages on; all others are written as 1."""
 LEDGER_FORMAT = 1
 """Of a record of an incident or a return."""
 HOURS_FORMAT = 1

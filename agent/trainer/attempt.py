@@ -17,11 +17,12 @@ import structlog
 from spot_training.protocol.messages import Phase, Staged
 
 from agent.config.causes import Cause
+from agent.store.formats import NewerFormatError
 from agent.telemetry.ledger import Incident, Resume, utc_now
 from agent.trainer.completion import Completion
 from agent.trainer.folder.link import FolderLink
 from agent.trainer.host import Host
-from agent.trainer.launch import fetch_state, learn_line
+from agent.trainer.launch import fetch_state, learn_line, patiently
 from agent.trainer.link import Link
 from agent.trainer.losses import count_loss, open_incident
 from agent.trainer.output import Output
@@ -29,6 +30,7 @@ from agent.trainer.phases import Phases
 from agent.trainer.process import Trainer, TrainerRecord
 from agent.trainer.progress import Progress
 from agent.trainer.saves import Saves
+from agent.trainer.spikes import Spikes
 from agent.trainer.stages import goes_on_here, past_its_stages, refuse_finish
 
 log = structlog.get_logger()
@@ -68,6 +70,7 @@ class Attempt:
         self.hung = asyncio.Event()
         self.superseded = asyncio.Event()
         self.saves = Saves(host, lambda: self.link, self.superseded, lambda: self.progress.step)
+        self.spikes = Spikes(host, number)
         self.restored_step: int | None = None
         self.stepped = False
         self.yields = False
@@ -84,7 +87,17 @@ class Attempt:
 
     def learn(self) -> None:
         """Find out what of its line is safe: the agent before knew."""
-        self._learning = self.spawn(learn_line(self.host, self.number, self.superseded))
+        self._learning = self.spawn(self._learn())
+
+    async def _learn(self) -> None:
+        """What of this line is safe: asked until the bucket answers, for until then nobody knows."""
+        try:
+            await learn_line(self.host.saver, self.number)
+            await patiently(lambda: self.spikes.begin(self.host.saver.committed_step))
+        except NewerFormatError as error:
+            log.error("line_unreadable", error=str(error))
+            self.superseded.set()
+        self.host.health.set_committed(self.host.saver.committed_step)
 
     def live(self) -> None:
         """What every trainer has, however it came to run."""

@@ -49,6 +49,7 @@ async def await_end(attempt: Attempt) -> Ending:
         asyncio.ensure_future(asyncio.shield(attempt.process.ended)): "ended",
         asyncio.ensure_future(attempt.hung.wait()): "hang",
         asyncio.ensure_future(attempt.superseded.wait()): "superseded",
+        asyncio.ensure_future(attempt.spikes.found.wait()): "spike",
         asyncio.ensure_future(asyncio.shield(attempt.trouble)): "trouble",
     }
     try:
@@ -62,6 +63,9 @@ async def await_end(attempt: Attempt) -> Ending:
     if "superseded" in ended:
         await _stop(attempt, grace=attempt.host.run.supervision.stop_grace)
         return Ending("superseded", attempt.incident("superseded", "agent"))
+    if "spike" in ended:
+        await _stop(attempt, grace=0.0)  # nothing that it has since is wanted
+        return Ending("spike")
     if "hang" in ended:
         return await _end_hung(attempt)
     if "ended" not in ended:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -17,7 +17,6 @@ from agent.checkpoint.line import UNTIL
 from agent.checkpoint.restore import fetch_newest
 from agent.checkpoint.saver import Saver
 from agent.store import StoreError
-from agent.store.formats import NewerFormatError
 from agent.telemetry.ledger import Resume, utc_now
 from agent.trainer.host import Host
 from agent.trainer.restarts import MEMORY
@@ -42,22 +41,22 @@ async def claim(host: Host) -> int:
     return attempt
 
 
-async def learn_line(host: Host, attempt: int, superseded: asyncio.Event) -> None:
-    """What an adopted trainer's line has safe, asked until the bucket answers, for until then nobody knows."""
+async def learn_line(saver: Saver, attempt: int) -> None:
+    """What an adopted trainer's line has safe, asked until the bucket answers."""
+    await patiently(partial(asyncio.to_thread, saver.learn, attempt, timeout=_CALL_TIMEOUT_S))
+
+
+async def patiently(ask: Callable[[], Awaitable[None]]) -> None:
+    """`ask` the bucket until it answers."""
     pause = 0.2
     while True:
         try:
-            await asyncio.to_thread(host.saver.learn, attempt, timeout=_CALL_TIMEOUT_S)
-            break
-        except NewerFormatError as error:
-            log.error("line_unreadable", error=str(error))
-            superseded.set()
-            break
+            await ask()
+            return
         except StoreError as error:
             log.warning("bucket_waits", error=str(error), message="what is safe is not known yet; asked again")
         await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
         pause = min(_LONGEST_PAUSE_S, 2 * pause)
-    host.health.set_committed(host.saver.committed_step)
 
 
 async def fetch_state(saver: Saver, resume: Resume, *, passed_over: Collection[str] = ()) -> Staged | None:

@@ -39,6 +39,7 @@ from spot_training.protocol.messages import (
 )
 
 from agent.checkpoint.saver import Saver
+from agent.trainer.spikes import Spikes
 from agent.trainer.stages import WrongStage
 
 log = structlog.get_logger()
@@ -78,8 +79,9 @@ class Link(Protocol):
 class SocketLink:
     """A trainer on the other end of the unix socket."""
 
-    def __init__(self, connection: AsyncConnection, saver: Saver, events: TrainerEvents) -> None:
+    def __init__(self, connection: AsyncConnection, saver: Saver, events: TrainerEvents, spikes: Spikes) -> None:
         self._connection = connection
+        self._spikes = spikes
         self._saver = saver
         self._events = events
         self.why_none = ""
@@ -157,6 +159,7 @@ class SocketLink:
 
     async def _on_line(self, message: Line, _: list[int]) -> None:
         self._saver.lines.add(message.step, message.values)
+        self._spikes.see(message.step, message.values, message.data)
 
     async def _on_staging(self, message: Staging, _: list[int]) -> None:
         self._saver.staging(message.arena, message.step, message.watermark)

@@ -89,13 +89,14 @@ def _refusal(attempt: Attempt, hello: Hello) -> str:
 
 async def _serve(attempt: Attempt, hello: Hello, connection: AsyncConnection) -> None:
     saver = attempt.host.saver
-    link = SocketLink(connection, saver, attempt)
+    link = SocketLink(connection, saver, attempt, attempt.spikes)
     attempt.on_connected(hello.pid)
     if hello.attempt:
         attempt.on_ready(link)
         attempt.on_heartbeat(hello.step, boundary=True)
     else:
         staged = await attempt.fetched()
+        await attempt.spikes.begin(staged.step if staged else 0)
         checkpoint = attempt.host.run.checkpoint
         snapshot = saver.slots.newest() if staged else None
         fds = [slot.arena.fd for slot in saver.slots]
@@ -109,6 +110,7 @@ async def _serve(attempt: Attempt, hello: Hello, connection: AsyncConnection) ->
             milestone_steps=checkpoint.milestone_every.steps if checkpoint.milestone_every else None,
             fds=len(fds),
             stages=[(end, cadence_at(attempt.host.run, end - 1).steps) for end in ends_of(attempt.host.run).values()],
+            passed_over=attempt.spikes.passed_over(),
         )
         attempt.on_phase("restoring")
         await connection.send(welcome, fds)

@@ -1,9 +1,10 @@
 """A small trainer that uses everything a snapshot must hold: dropout, BatchNorm, Python's and NumPy's RNG, a scheduler.
 
 `python -m tests.promises.toy RUN.yaml` trains the stages of the run file, or the run in one; TOY_STEP_S makes each step
-long, TOY_CRASH ends it at a step, TOY_WIDTH sets the model's width, and TOY_PAUSE is `PHASE:STEP:SECONDS`, a stretch of
-PHASE (forward, backward, update, between) in which a test can strike, once a VM. Its marker `in-PHASE-STEP` tells of
-it, and ends it when something is written there.
+long, TOY_CRASH ends it at a step, TOY_WIDTH sets the model's width, TOY_DATA changes what is at a place of the data
+(`7:1000,9:nan` are factors of the loss; what has none is left out from the start), and TOY_PAUSE is
+`PHASE:STEP:SECONDS`, a stretch of PHASE (forward, backward, update, between) in which a test can strike, once a VM. Its
+marker `in-PHASE-STEP` tells of it, and ends it when something is written there.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import random
 import select
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +32,24 @@ class Walk:
 
     def __init__(self) -> None:
         self.position = 0
+        changes = [each.partition(":") for each in filter(None, os.environ.get("TOY_DATA", "").split(","))]
+        self.factors = {int(at): float(factor) for at, _, factor in changes if factor}
+        self.left_out = {int(at) for at, _, factor in changes if not factor}
+        self.weight = 1.0  # of what was given last
 
     def next(self, width: int) -> torch.Tensor:
+        while self.position in self.left_out:
+            self.position += 1
         generator = torch.Generator().manual_seed(1000 + self.position)
+        self.weight = self.factors.get(self.position, 1.0)
         self.position += 1
         return torch.randn(8, width, generator=generator)
+
+    def place(self) -> int:
+        return self.position
+
+    def pass_over(self, spans: Sequence[Sequence[int]]) -> None:
+        self.left_out |= {at for start, end in spans for at in range(start, end)}
 
     def state_dict(self) -> dict[str, Any]:
         return {"position": self.position}
@@ -99,7 +114,7 @@ def main() -> None:
                 if os.environ.get("TOY_CRASH") == str(step):
                     sys.exit(f"told to crash at step {step}")
                 x = data.next(width) * (1 + random.random()) + float(np.random.rand())
-                loss = model(x).square().mean()
+                loss = model(x).square().mean() * data.weight
                 loss.backward()
                 select.select([], [], [], step_s)
                 with session.update():

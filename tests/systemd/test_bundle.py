@@ -66,11 +66,8 @@ def test_the_locks_hold_what_each_is_for_and_nothing_that_pytorch_alone_needs() 
     assert training.blocks.keys() & more.blocks.keys() == set()
     assert training.closure([*project["dependencies"], *extras["workloads"], "setuptools"]) == training.blocks.keys()
     both = Lock("\n".join([*training.blocks.values(), *more.blocks.values()]) + "\n")
-    assert (
-        both.closure([*project["dependencies"], *extras["workloads"], *extras["dev"], *extras["frameworks"]])
-        | {"setuptools"}
-        == both.blocks.keys()
-    )
+    wanted = [name for extra in ("workloads", "dev", "frameworks", "tracking") for name in extras[extra]]
+    assert both.closure([*project["dependencies"], *wanted]) | {"setuptools"} == both.blocks.keys()
     assert [name for name in both.blocks if name.startswith(("nvidia", "cuda", "triton", "torch==", "sympy"))] == []
 
 

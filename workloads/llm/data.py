@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,6 +104,7 @@ class Batches:
         self.global_batch, self.micro_batch = global_batch, micro_batch
         self.rank, self.world_size = rank, world_size
         self.samples = 0
+        self._passed: list[tuple[int, int]] = []
         self._order = (-1, np.empty(0, dtype=np.int64))
 
     def order(self, epoch: int) -> npt.NDArray[np.int64]:
@@ -128,13 +129,33 @@ class Batches:
         return self
 
     def __next__(self) -> GlobalBatch:
-        batch = self.indices(self.samples, self.samples + self.global_batch)
+        batch = self._take(self.global_batch)
         mine = np.array_split(batch, self.world_size)[self.rank]
         micro_batches = [
             self.rows.batch(mine[start : start + self.micro_batch]) for start in range(0, len(mine), self.micro_batch)
         ]
-        self.samples += self.global_batch
         return GlobalBatch(micro_batches, self.rows.targets_in(batch))
+
+    def _take(self, count: int) -> npt.NDArray[np.int64]:
+        """The rows of the next `count` samples that are not passed over, [count]."""
+        parts = []
+        while count:
+            while ends := [end for start, end in self._passed if start <= self.samples < end]:
+                self.samples = max(ends)
+            ahead = [start - self.samples for start, _ in self._passed if start > self.samples]
+            some = min([count, *ahead])
+            parts.append(self.indices(self.samples, self.samples + some))
+            self.samples += some
+            count -= some
+        return np.concatenate(parts)
+
+    def place(self) -> int:
+        """Where the loop is: samples that were handed out or passed over."""
+        return self.samples
+
+    def pass_over(self, spans: Sequence[Sequence[int]]) -> None:
+        """Leave out the samples from one place to another: a run that never had them."""
+        self._passed = [(start, end) for start, end in spans]
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-able: how many samples were handed out, and what they were drawn from."""

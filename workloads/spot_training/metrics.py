@@ -26,7 +26,9 @@ class Metrics:
         self._send = send
         self._lock = threading.Lock()
         self._line: dict[str, Any] = {}
-        self._sent: dict[int, dict[str, Any]] = {}
+        self._sent: dict[int, Line] = {}
+        self.since: Callable[[], dict[str, Any]] | None = None
+        """What data was handed out since it was last asked, where somebody wants to know."""
 
     def log(self, step: int, values: dict[str, Any]) -> None:
         """Add to the line of `step`; a value logged twice is the later one.
@@ -45,9 +47,10 @@ class Metrics:
         if not line:
             return
         self._file.write(json.dumps(line, allow_nan=False) + "\n")
+        message = Line(line["step"], line, self.since() if self.since else None)
         with self._lock:
-            self._sent[line["step"]] = line
-        self._send(Line(line["step"], line))
+            self._sent[message.step] = message
+        self._send(message)
 
     def committed(self, step: int) -> None:
         """Lines before `step` need not be sent again."""
@@ -58,8 +61,8 @@ class Metrics:
         """All that is not committed, to a new agent."""
         with self._lock:
             lines = sorted(self._sent.items())
-        for at, line in lines:
-            self._send(Line(at, line))
+        for _, line in lines:
+            self._send(line)
 
     def close(self) -> None:
         self.flush()

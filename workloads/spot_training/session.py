@@ -27,6 +27,7 @@ from spot_training.ends import AtExit, ended_well
 from spot_training.guard import Guard
 from spot_training.link import Link, SessionError
 from spot_training.metrics import Metrics
+from spot_training.passing import Passing
 from spot_training.protocol.arena import Arena
 from spot_training.protocol.messages import Phase, Restored, Welcome
 from spot_training.saves import Saves
@@ -127,6 +128,8 @@ class Session:
         self._beats.enter("restoring")
         state = TrainState(things)
         welcome, arenas = self._restore(state, self._link) if self._link else (None, [])
+        if welcome and welcome.passed_over is not None:
+            self._metrics.since = Passing(state.wholes(), welcome.passed_over).since
         guard = Guard(state.note(self.step))
         stager = Stager(state, guard, self._send, self.beat)
         if self._link and welcome:

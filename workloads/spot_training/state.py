@@ -79,6 +79,10 @@ class TrainState:
         wrappers = [thing.thing for thing in things if isinstance(thing, StatefulThing)]
         return found + [wrapper for wrapper in wrappers if hasattr(wrapper, "param_groups")]
 
+    def wholes(self) -> dict[str, Any]:
+        """What has a state of its own, by name: loaders and the like."""
+        return {name: thing.thing for name, thing in self.things.items() if isinstance(thing, StatefulThing)}
+
     def parameters(self) -> Iterator[tuple[str, Tensor]]:
         """Whatever an optimizer may train, by name."""
         for thing in self.things.values():

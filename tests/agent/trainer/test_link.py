@@ -42,7 +42,7 @@ class Trainer:
 )
 def test_why_a_trainer_gave_no_snapshot_is_told_as_it_was(answers: list[Any], *, silent: bool, why: str) -> None:
     async def scenario() -> None:
-        link = SocketLink(cast(Any, Trainer(answers, silent=silent)), cast(Any, None), cast(Any, None))
+        link = SocketLink(cast(Any, Trainer(answers, silent=silent)), cast(Any, None), cast(Any, None), cast(Any, None))
         serving = asyncio.create_task(link.serve())
         assert await link.save("emergency", deadline=None, timeout=0.1) == "none"
         assert why in link.why_none

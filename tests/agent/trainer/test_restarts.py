@@ -11,11 +11,13 @@ from agent.config.causes import FAILURES, Cause
 from agent.trainer.restarts import Decision, Restarts
 
 ENDS: tuple[Cause, ...] = ("complete", "preempted", "operator_stop", "superseded")
-NO_TRAINERS_END = {"maintenance", "drill", "vm_unfit", "max_cost", "gave_up"}
+NO_TRAINERS_END = {"maintenance", "drill", "vm_unfit", "max_cost", "gave_up", "stage_not_begun"}
+THE_DAEMONS = {"stage_complete", "spike"}
+"""No failures, and what follows is more than a restart."""
 
 
 def test_every_cause_has_a_rule() -> None:
-    assert {*FAILURES, *ENDS} == set(get_args(Cause)) - NO_TRAINERS_END
+    assert {*FAILURES, *ENDS} == set(get_args(Cause)) - NO_TRAINERS_END - THE_DAEMONS
 
 
 @pytest.mark.parametrize("cause", FAILURES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -125,6 +125,7 @@ class ResumableLoader(Generic[Batch]):
             **options,
         )
         self._expected: Digest | None = None  # of the batch before the one at which a restored run goes on
+        self._passed: list[tuple[tuple[int, int], tuple[int, int]]] = []
         self._restored = self._laps = 0
         self._current: weakref.ref[Batches[Batch]] | None = None
         self._trail: deque[Position] = deque(maxlen=_MOST_AHEAD + 1)  # where the last batches were received
@@ -166,6 +167,15 @@ class ResumableLoader(Generic[Batch]):
             self._position, self._expected = Position(self._position.epoch + 1), None
 
     # --- what the session asks for ---
+
+    def place(self) -> list[int]:
+        """Where the loop is: so many batches of this epoch were received, [epoch, batch]."""
+        at = self._trail[0] if self._ahead else self._position
+        return [at.epoch, at.batch]
+
+    def pass_over(self, spans: Sequence[Sequence[Sequence[int]]]) -> None:
+        """Leave out the batches from one place to another, each a pair of `place()`. The others stay as they are."""
+        self._passed = [((start[0], start[1]), (end[0], end[1])) for start, end in spans]
 
     def limits(self) -> list[str]:
         """What is worth knowing before a long run: sentences. What is resumed is exact all the same."""
@@ -271,10 +281,14 @@ class ResumableLoader(Generic[Batch]):
 
     def _wants(self, epoch: int, start: int, *, verify: bool) -> Iterator[Wanted]:
         skipped = start if isinstance(self._plan, Stream) else 0
-        lap = self._laps
+        lap, going_on = self._laps, self._position.batch
         for number, rows in enumerate(self._plan.batches(epoch, start), start - skipped):
+            passed = number >= going_on and any(begin <= (epoch, number) < end for begin, end in self._passed)
+            if passed and not isinstance(self._plan, Stream):  # which is read in its order
+                continue
             seed = derive("batch", self._seed, epoch, number, self.rank)
-            yield Wanted(epoch, number, seed, rows, verify and number == start - skipped, lap, number < start)
+            yield Wanted(epoch, number, seed, rows, verify, lap, passed or number < start)
+            verify = False
 
 
 class Batches(Iterator[Batch]):
@@ -300,7 +314,7 @@ class Batches(Iterator[Batch]):
                 number, digest, batch = next(self._made)
             except StopIteration:
                 self._made = None
-                if not loader.batch:
+                if not loader.batch and not any(begin[0] <= loader.epoch <= end[0] for begin, end in loader._passed):
                     raise DataError(f"epoch {loader.epoch} gave no batch: the data is empty") from None
                 loader._ended(self)
                 if not self.forever:

@@ -72,10 +72,12 @@ class Heartbeat:
 
 @dataclass(frozen=True)
 class Line:
-    """One metrics line of step `step` (committed with the first checkpoint past it)."""
+    """One metrics line of step `step` (committed with the first checkpoint past it). `data`: what was trained on since
+    the line before it, from one place to another by what is tracked; None where nobody asks."""
 
     step: int
     values: dict[str, Any]
+    data: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,8 @@ class StageComplete:
 class Welcome:
     """What a fresh trainer starts from. The fds of all arenas the agent holds travel with it; `restore` is the
     index of the one to restore from (None: start from scratch) and `state` its JSON part. `busy` arenas are still
-    draining: read them, but don't write before their `Committed` or `Abandoned`."""
+    draining: read them, but don't write before their `Committed` or `Abandoned`. `passed_over`: places from and to, by
+    what is tracked, of the data that the run does without; None where it never passes over any."""
 
     attempt: int
     busy: list[bool]
@@ -154,6 +157,7 @@ class Welcome:
     fds: int = 0
     stages: list[tuple[int, int | None]] = field(default_factory=list)
     """Of each stage the step that it ends with, and its `every_steps` instead of the run's."""
+    passed_over: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
