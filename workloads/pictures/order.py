@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import lcm
+from math import gcd, lcm
 
 from spot_training.data.order import Order, derive
 
@@ -66,10 +66,12 @@ class Draws:
 
 
 def shares(weights: Sequence[float]) -> tuple[int, ...]:
-    """Whole numbers in the proportion of `weights`, each at least 1: exact where their sum is at most 1000."""
+    """Whole numbers in the proportion of `weights`, each at least 1, about 1000 together: exact where that can be."""
     exact = [Fraction(str(weight)) for weight in weights]
     scale = lcm(*(weight.denominator for weight in exact))
     whole = [int(weight * scale) for weight in exact]
-    if sum(whole) <= _BLOCK:
-        return tuple(whole)
+    common = gcd(*whole)
+    if sum(whole) // common <= _BLOCK:
+        times = _BLOCK // (sum(whole) // common)
+        return tuple(weight // common * times for weight in whole)
     return tuple(max(1, round(weight * _BLOCK / sum(exact))) for weight in exact)
