@@ -62,6 +62,12 @@ def run_once(
         return AtHome(run, fleet, asked, screen, _open(run), kept, again, strikes).train()
 
 
+def move_all_aside(run: RunConfig, folder: Path) -> None:
+    """What `--fresh` does, before a command that goes on with what is there. Raises CannotRun."""
+    with _bucket_alone(run, fresh=True), OutFolder.opened(folder, run.run_id, fresh=True):
+        pass
+
+
 @dataclass
 class AtHome:
     """One `spot run`. `again`: the command that goes on with it."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from agent.config import load_run
-from infra.operate.experiments.board import Board
+from infra.operate.board import Board
 from infra.operate.experiments.grid import Experiment, experiments_of
 from infra.operate.experiments.plot import svg
 from infra.operate.experiments.table import Row, as_json, by_seeds, markdown, metrics_of
@@ -78,7 +78,7 @@ def test_the_plot_has_a_ring_for_each_seed_and_says_what_is_not_done(tmp_path: P
 def test_in_a_pipe_there_is_a_line_as_things_happen_and_one_now_and_then(tmp_path: Path) -> None:
     now, out = [0.0], io.StringIO()
     one, two, *_ = experiments(tmp_path)
-    with Board([one, two], Console(file=out, width=200), lambda: now[0]) as board:
+    with Board({one.name: "one", two.name: "two"}, Console(file=out, width=200), lambda: now[0]) as board:
         for now[0], step in ((0.0, 1), (1.0, 2), (31.0, 3), (32.0, 4)):
             incidents = [{"kind": "preempted"}] if step == 4 else []
             standing = Standing(one.name, "", "training", step=step, steps=9, losses=[(0, 2.5)], incidents=incidents)

@@ -13,10 +13,10 @@ from agent.config import RunConfig
 from infra.local.asked_to_stop import heard
 from infra.local.out_folder import OutFolder
 from infra.local.run import NOT_SAVED
+from infra.operate.board import Board
 from infra.operate.child import Child
 from infra.operate.console import console
 from infra.operate.experiments import plot, table, view
-from infra.operate.experiments.board import Board
 from infra.operate.experiments.grid import Experiment, experiments_of
 from infra.operate.experiments.side_by_side import SideBySide
 from infra.operate.experiments.table import Row
@@ -104,7 +104,8 @@ class Ablation:
         return made
 
     def _board(self) -> Board:
-        return Board(self.experiments, Console(stderr=True, highlight=False) if self.quiet else console())
+        labels = {each.name: table.label_of(each.values) for each in self.experiments}
+        return Board(labels, Console(stderr=True, highlight=False) if self.quiet else console())
 
 
 def _is_done(experiment: Experiment, board: Board) -> bool:

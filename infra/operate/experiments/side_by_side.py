@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from agent.store import StoreError
 from infra.local.asked_to_stop import AskedToStop
 from infra.local.run import NOT_SAVED
+from infra.operate.board import Board
 from infra.operate.child import Child
-from infra.operate.experiments.board import Board
 from infra.operate.experiments.grid import Experiment
 from infra.operate.status.standing import Reader, Standing
 

@@ -1,9 +1,9 @@
-"""How far each experiment is, while they run: a table that is drawn again, or, in a pipe, lines as things happen."""
+"""How far each run is, while they run: a table that is drawn again, or, in a pipe, lines as things happen."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -11,8 +11,6 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from infra.operate.experiments.grid import Experiment
-from infra.operate.experiments.table import label_of
 from infra.operate.status.standing import Standing
 from infra.operate.status.view import curve, duration
 
@@ -35,16 +33,16 @@ class _Known:
 
 @dataclass
 class Board:
-    """`experiments` in their order. A context manager: inside it the table is on the screen."""
+    """`labels` of the runs by their names, in order. A context manager: inside it the table is on the screen."""
 
-    experiments: Sequence[Experiment]
+    labels: Mapping[str, str]
     console: Console
     clock: Callable[[], float] = time.monotonic
     _known: dict[str, _Known] = field(default_factory=dict)
     _live: Live | None = None
 
     def __post_init__(self) -> None:
-        self._known = {experiment.name: _Known() for experiment in self.experiments}
+        self._known = {name: _Known() for name in self.labels}
 
     def __enter__(self) -> Board:
         if self.console.is_terminal:
@@ -81,10 +79,10 @@ class Board:
     def table(self) -> Table:
         """The picture."""
         table = Table(box=None, pad_edge=False, header_style="dim")
-        for heading in ("experiment", "state", "step", "loss", "", "left", "taken away"):
+        for heading in ("run", "state", "step", "loss", "", "left", "taken away"):
             table.add_column(heading, no_wrap=True)
-        for experiment in self.experiments:
-            known = self._known[experiment.name]
+        for name, label in self.labels.items():
+            known = self._known[name]
             standing = known.standing
             step = loss = drawn = left = "-"
             if standing is not None:
@@ -93,5 +91,5 @@ class Board:
                 drawn = curve([value for _, value in standing.losses], 16)
                 left = "-" if standing.seconds_left is None else duration(standing.seconds_left)
             state = known.state if known.state not in _STYLES else f"[{_STYLES[known.state]}]{known.state}[/]"
-            table.add_row(label_of(experiment.values), state, step, loss, drawn, left, str(known.taken))
+            table.add_row(label, state, step, loss, drawn, left, str(known.taken))
         return table

@@ -1,0 +1,1 @@
+"""`spot validate`: a run is trained, and what came of it is held against thresholds."""
