@@ -51,6 +51,21 @@ ROWS = (
         "lightning", "Lightning's `Trainer`", "`callbacks=[SpotCallback()]`", ("lightning",),
         "one device; one loader with a length; a notice waits for the end of a validation",
     ),
+    Row(
+        "huggingface_jit", "Hugging Face `Trainer` as it is",
+        "none: its `enable_jit_checkpoint`, and `notice_signal: SIGTERM`", ("transformers", "accelerate"),
+        "it saves between two steps, 3 s after the notice at the soonest; without one it goes back to its last save",
+    ),
+    Row(
+        "lightning_exception", "Lightning's `Trainer` as it is",
+        "none: its `OnExceptionCheckpoint`, and `notice_signal: SIGTERM`", ("lightning",),
+        "the same, behind the step; a loader that shuffles goes on in another order",
+    ),
+    Row(
+        "dcp", "torch's distributed checkpoint (DCP)",
+        "`StorageWriter(folder)`, `StorageReader(folder)`; a signal handler",
+        limits="what its state dict holds; one machine",
+    ),
     Row("shell", "A shell script", "none: a trap that saves", limits="what its state file holds"),
     Row("perl", "A program in another language", "none: a signal handler that saves", limits="the same"),
 )  # fmt: skip

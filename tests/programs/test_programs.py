@@ -67,6 +67,8 @@ def test_the_page_in_the_docs_says_what_is_tested() -> None:
 def must_hold(row: Row, at: Path) -> None:
     if row.script.suffix == ".c" and not shutil.which("cc"):
         pytest.skip("no C compiler here")
+    if needs := row.how.get("needs"):
+        pytest.importorskip(needs)
     outcome = live(row, at)
     told = f"{outcome.output}\n{outcome.incident}\n{outcome.events}"
     assert outcome.left == [], told

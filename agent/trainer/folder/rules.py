@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase, translate
 from functools import lru_cache
@@ -29,6 +29,8 @@ _STEP = re.compile(
     r"(?:global[_-]?step|step|iter(?:ation)?|checkpoint|ckpt|update|batch)s?[=_-]?0*(\d+)(?!\d)", re.IGNORECASE
 )
 _NUMBERED = re.compile(r"(?:step|iter|checkpoint|ckpt|epoch|update|batch|round)[a-z]*[=_-]?\d", re.IGNORECASE)
+_INCOMPLETE = "checkpoint-is-incomplete.txt"
+"""What Hugging Face's `enable_jit_checkpoint` takes away when its save is done."""
 _TAGS = {"latest": ("_model_states.pt", "_optim_states.pt"), "latest_checkpointed_iteration.txt": (".pt", ".distcp")}
 
 
@@ -152,8 +154,10 @@ def _below(at: str, inside: dict[str, set[str]], folder: Path) -> list[Save]:
     return list(once.values())
 
 
-def _last(path: str, names: Iterable[str], last: str) -> Save:
-    return Save(path, True) if last in names else Save(path, False, f"it has no {last} yet")
+def _last(path: str, names: Collection[str], last: str) -> Save:
+    if last not in names:
+        return Save(path, False, f"it has no {last} yet")
+    return Save(path, False, f"it has {_INCOMPLETE} still") if _INCOMPLETE in names else Save(path, True)
 
 
 def _by_tag(path: str, tag_file: Path) -> Save:

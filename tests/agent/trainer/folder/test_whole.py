@@ -46,12 +46,16 @@ def taken(judged: Judged) -> set[str]:
     ("whole", "half"),
     [
         (["checkpoint-5/optimizer.pt", "checkpoint-5/trainer_state.json"], ["checkpoint-9/training_args.bin"]),
+        (
+            ["checkpoint-5/training_args.bin", "checkpoint-5/trainer_state.json"],
+            [f"checkpoint-9/{name}" for name in ("trainer_state.json", "checkpoint-is-incomplete.txt")],
+        ),
         (["a/__0_0.distcp", "a/.metadata"], ["b/__0_0.distcp"]),
         (["a/__0_0.distcp", "a/.metadata"], ["b/.metadata.tmp"]),
         (["step_1/optimizer.bin", "step_1/random_states_0.pkl"], ["step_2/optimizer.bin"]),
         (["iter_0000010/model.pt", "latest_checkpointed_iteration.txt"], ["iter_0000020/model.pt"]),
     ],
-    ids=["Hugging Face", "torch DCP", "torch DCP, renaming", "Accelerate", "Megatron-LM"],
+    ids=["Hugging Face", "Hugging Face, at SIGTERM", "torch DCP", "torch DCP, renaming", "Accelerate", "Megatron-LM"],
 )
 def test_a_frameworks_last_file_tells_whole_from_half(tmp_path: Path, whole: list[str], half: list[str]) -> None:
     folder = tmp_path / "saves"
