@@ -26,7 +26,7 @@ from typing import Any
 import torch.distributed
 from spot_training.link import SessionError
 from spot_training.protocol.tell import saved
-from torch.distributed.checkpoint import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 
 __all__ = ["StorageReader", "StorageWriter"]
 
