@@ -57,11 +57,13 @@ class CodeError(Exception):
 
 @dataclass(frozen=True)
 class Code:
-    """What travels: `files` of `folder`, sorted, links among them; `size` bytes before they are packed."""
+    """What travels: `files` of `folder`, sorted, links among them; `size` bytes before they are packed. `no_secret`:
+    those that the user says hold none, whatever they look like."""
 
     folder: Path
     files: tuple[str, ...]
     size: int
+    no_secret: frozenset[str] = frozenset()
 
     def told(self) -> str:
         many = f"{len(self.files)} file{'s' * (len(self.files) != 1)}"
@@ -81,23 +83,29 @@ def code_of(run: RunConfig) -> Code | None:
     if run.checkpoint.bucket.startswith("file://"):
         stays.append(Path(run.checkpoint.bucket.removeprefix("file://")))
     files = tuple(name for name in listed(folder) if not any((folder / name).is_relative_to(one) for one in stays))
-    return Code(folder, files, sum((folder / name).lstat().st_size for name in files))
+    size = sum((folder / name).lstat().st_size for name in files)
+    return Code(folder, files, size, frozenset(str(PurePosixPath(name)) for name in run.workload.no_secret))
 
 
 def refused(code: Code) -> Iterator[Refusal]:
     """What of the code may not travel, the first of each kind by name."""
     links = [name for name in code.files if (code.folder / name).is_symlink() and not _leads_inside(code.folder, name)]
     large = [name for name in code.files if (code.folder / name).lstat().st_size > LARGEST_FILE]
-    secret = [name for name in code.files if name not in links and holds_secret(code.folder / name)]
+    unsaid = [name for name in code.files if name not in links and name not in code.no_secret]
+    secret = [name for name in unsaid if holds_secret(code.folder / name)]
+    ignore = "exclude it (in .gitignore)"
     for names, what, fix in (
-        (links, "a link that leads out of the folder, to what no VM has", "put the file itself there, or exclude it"),
-        (secret, "a secret, by its name or by what is in it", "what is in a bucket is read by others: exclude it"),
-        (large, f"more than {written_size(LARGEST_FILE)}", "data belongs into a bucket: exclude it"),
+        (links, "a link that leads out of the folder, to what no VM has", f"put the file itself there, or {ignore}"),
+        (
+            secret, "a secret, by its name or by what is in it",
+            f"what is in a bucket is read by others: {ignore}; is it none, write workload: {{no_secret: [FILE]}}",
+        ),
+        (large, f"more than {written_size(LARGEST_FILE)}", f"data belongs into a bucket: {ignore}"),
     ):  # fmt: skip
         if names:
             more = f" and {len(names) - _MOST_TOLD} more" if len(names) > _MOST_TOLD else ""
             named = ", ".join(names[:_MOST_TOLD]) + more
-            yield Refusal(("workload", "code"), f"{named}: {what}", f"{fix} (in .gitignore)")
+            yield Refusal(("workload", "code"), f"{named}: {what}", fix)
     if not large and code.size > LARGEST:
         largest = sorted(code.files, key=lambda name: -(code.folder / name).lstat().st_size)[:_MOST_TOLD]
         yield Refusal(

@@ -100,6 +100,10 @@ def test_what_may_not_travel_is_refused_by_name(code: Path, monkeypatch: pytest.
     assert told[2].startswith("big.bin: more than 1.0 kB")
     with pytest.raises(CodeError, match=r"hosts.*\n    fix: "):
         pack_code(found, code.parent / "packed")
+    (code / "run.yaml").write_text(RUN % ", no_secret: [notes.md, ./key.json]")
+    said = code_of(load_run(code / "run.yaml"))
+    assert said is not None
+    assert [refusal.reason for refusal in packing.refused(said)][1].startswith("id_rsa, parts/.env: a secret")
     monkeypatch.setattr(packing, "LARGEST_FILE", 10**6)
     monkeypatch.setattr(packing, "LARGEST", 1000)
     assert "the largest: big.bin" in list(packing.refused(found))[-1].reason
@@ -111,6 +115,10 @@ def test_what_may_not_travel_is_refused_by_name(code: Path, monkeypatch: pytest.
         (", requirements: needs.txt", "workload.requirements: there is no needs.txt in"),
         (", setup: data/1.txt", "workload.setup: data/1.txt stays behind: it is excluded"),
         (", code: /no/such/folder", "workload.code: /no/such/folder is no folder"),
+        (", requirements: env/poetry.lock", "does not read env/poetry.lock\n    fix: poetry export"),
+        (", requirements: uv.lock", "workload.requirements: there is no pyproject.toml in"),
+        (", no_secret: [no.md]", "workload.no_secret: there is no no.md in"),
+        (", no_secret: [train.py]", "workload.no_secret: train.py is not taken for a secret"),
         (", requirements: ../needs.txt", "workload.requirements: '../needs.txt' is no file of the code"),
         (', code: "gs://bucket/code.zip"', "workload.code: 'gs://bucket/code.zip' is no packed code"),
     ],

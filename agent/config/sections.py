@@ -18,6 +18,16 @@ Name = Annotated[str, Field(min_length=1)]
 LONGEST_GRACE = 20.0
 ON_THEIR_OWN = ("script", "command")
 """Kinds whose program is the user's: it takes nothing but its own command from the run file."""
+_OTHERS_LOCKS = {
+    "poetry.lock": "poetry export -o requirements.txt (poetry-plugin-export), and write that",
+    "pdm.lock": "pdm export -o requirements.txt, and write that",
+    "Pipfile": "pipenv requirements > requirements.txt, and write that",
+    "Pipfile.lock": "pipenv requirements > requirements.txt, and write that",
+    "pixi.lock": "list what comes from PyPI in a requirements.txt; the rest belongs into the image",
+    "conda-lock.yml": "list what comes from PyPI in a requirements.txt; the rest belongs into the image",
+    "environment.yml": "list what comes from PyPI in a requirements.txt; the rest belongs into the image",
+    "environment.yaml": "list what comes from PyPI in a requirements.txt; the rest belongs into the image",
+}
 
 
 class Workload(Section):
@@ -36,8 +46,13 @@ class Workload(Section):
     `.gitignore` excludes stays behind. Default: null (the run file's folder)."""
 
     requirements: InCode | None = None
-    """kinds `script` and `command`: a requirements or lock file in the code. The program gets an environment of its own
-    with what is in there and `spot_training`, nothing else. Default: null (a script's `python` is the agent's)."""
+    """kinds `script` and `command`: a requirements or lock file in the code (requirements.txt, pylock.toml,
+    pyproject.toml, uv.lock). The program gets an environment of its own with what is in there and `spot_training`,
+    nothing else. Default: null (a script's `python` is the agent's)."""
+
+    no_secret: Many[InCode] = ()
+    """kinds `script` and `command`: files of the code that look as if they held a secret, and hold none. Default: []
+    (what looks so is refused)."""
 
     setup: InCode | None = None
     """kinds `script` and `command`: a script in the code, run by bash on each new VM before the program first starts,
@@ -94,6 +109,7 @@ class Workload(Section):
             ("command", ON_THEIR_OWN),
             ("code", ON_THEIR_OWN),
             ("requirements", ON_THEIR_OWN),
+            ("no_secret", ON_THEIR_OWN),
             ("setup", ON_THEIR_OWN),
             ("notice_signal", ("command",)),
             ("checkpoint_dir", ("command",)),
@@ -102,6 +118,10 @@ class Workload(Section):
             if key in self.model_fields_set and self.kind not in kinds:
                 fix = f"leave it out, or write kind: {' or '.join(kinds)}"
                 yield Refusal((key,), f"kind {self.kind} does not use it", fix)
+        if self.requirements is not None and (how := _OTHERS_LOCKS.get(Path(self.requirements).name)):
+            yield Refusal(
+                ("requirements",), f"uv, which makes the program's environment, does not read {self.requirements}", how
+            )
         if self.complete_when is not None and {"..", "**", ""} & set(self.complete_when.split("/")):
             yield Refusal(
                 ("complete_when",),

@@ -16,7 +16,7 @@ import shutil
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import structlog
 
@@ -31,7 +31,11 @@ from agent.vm.systemd import trainer_environment
 log = structlog.get_logger()
 
 _INCLUDED = re.compile(r"^\s*(?:-r|-c|--requirement|--constraint)[\s=]+(\S+)", re.MULTILINE)
-_OF_THE_CODE = re.compile(r"^\s*(?:-e\b|--editable|--find-links|-f\b|\.|/)|file:|\.whl\b|\.tar\.gz\b", re.MULTILINE)
+_OF_THE_CODE = re.compile(
+    r"^\s*(?:-e\b|--editable|--find-links|-f\b|\.|/)|file:|\.whl\b|\.tar\.gz\b|^source = \{ (?:edit|dir|path)",
+    re.MULTILINE,
+)
+_LOCK = "uv.lock"
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,10 @@ class Environment:
         machine = [platform.machine(), *platform.libc_ver(), sys.version, _base_python()]
         parts = [*machine, str(_sees_the_images()), workload.setup or ""]
         if workload.requirements is not None:
-            text = _with_included(code / workload.requirements, seen=set())
+            file = code / workload.requirements
+            text = _with_included(file, seen=set())
+            if file.name == _LOCK:
+                text += _read(file.with_name("pyproject.toml"))
             parts += [workload.requirements, text, digest if _OF_THE_CODE.search(text) else ""]
         if workload.setup is not None:
             parts.append(_read(code / workload.setup))
@@ -93,7 +100,7 @@ async def make_environment(
         command = [uv, "venv", "--quiet", "--relocatable", "--no-project", "--python", sys.executable, *site]
         await _run("uv venv", [*command, str(environment.folder)], environment, code, until=until)
         if workload.requirements is not None:
-            command = [uv, "pip", "install", "--python", str(environment.folder), "-r", workload.requirements]
+            command = _install(uv, workload.requirements, environment)
             await _run(f"installing {workload.requirements}", command, environment, code, until=until)
     _link_in(environment.folder, uv)
     if workload.setup is not None:  # on each VM: not all that it does is in the environment
@@ -110,6 +117,24 @@ def find_uv() -> str:
     if found is None:
         raise PrepareError("uv, which makes the program's environment, is not installed: pip install uv")
     return found
+
+
+def _install(uv: str, requirements: str, environment: Environment) -> list[str]:
+    """A project's lock says all of it, the project itself included: nothing is resolved anew, no file is written."""
+    file = PurePosixPath(requirements)
+    if file.name != _LOCK:
+        return [uv, "pip", "install", "--python", str(environment.folder), "-r", requirements]
+    how = ["--frozen", "--no-editable", "--no-default-groups", "--inexact", "--no-python-downloads"]
+    return [
+        uv,
+        "sync",
+        *how,
+        "--active",
+        "--python",
+        str(environment.folder / "bin/python"),
+        "--project",
+        str(file.parent),
+    ]
 
 
 async def _run(what: str, command: list[str], environment: Environment, code: Path, *, until: float) -> None:

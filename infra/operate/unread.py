@@ -15,7 +15,7 @@ from agent.config import RunConfig
 from agent.config.program import PYTHONS, search_path
 from agent.config.refusal import Refusal
 from agent.config.sections import ON_THEIR_OWN
-from infra.packing import CodeError, code_of, refused
+from infra.packing import CodeError, code_of, holds_secret, refused
 from infra.stacks.machines import gpus_of
 
 TRAINERS = ("llm",)
@@ -87,6 +87,16 @@ def _unstartable(run: RunConfig) -> Iterator[Refusal]:
         name = getattr(workload, key)
         if name is not None and name not in code.files:
             yield Refusal(("workload", key), stays(name), "correct its name, or stop excluding it in .gitignore")
+    for name in workload.no_secret:
+        if name not in code.files:
+            fix = "correct its name, or leave it out of no_secret"
+            yield Refusal(("workload", "no_secret"), stays(name), fix)
+        elif not holds_secret(code.folder / name):
+            yield Refusal(("workload", "no_secret"), f"{name} is not taken for a secret", "leave it out of no_secret")
+    lock = PurePosixPath(workload.requirements or "")
+    if lock.name == "uv.lock" and str(lock.with_name("pyproject.toml")) not in code.files:
+        missing = stays(str(lock.with_name("pyproject.toml")))
+        yield Refusal(("workload", "requirements"), missing, "uv.lock is a project's: put its pyproject.toml beside it")
     program, *arguments = workload.command
     relative = "/" in program and not program.startswith("/")
     scripts = [program] if relative else [word for word in arguments if word.endswith((".py", ".sh"))][:1]

@@ -16,6 +16,7 @@ import structlog
 from agent.config import RunConfig
 from agent.config.program import Program
 from agent.program import archive
+from agent.program.environment import Environment, find_uv
 from agent.program.helper import run_helper
 from agent.program.maker import Maker
 from agent.program.trouble import PrepareError
@@ -26,6 +27,15 @@ from tests.agent.program.brought import code, shipped
 SAYS = "import brought, sys; print(brought.VALUE, sys.prefix)\n"
 SETUP = 'test -n "$VIRTUAL_ENV"\necho "set up in $PWD"\necho more >> "$VIRTUAL_ENV/setups"\n'
 NEEDS = ", requirements: needs.txt"
+PROJECT = """
+[project]
+name = "mine"
+version = "1"
+requires-python = ">=3.9"
+dependencies = ["brought"]
+[tool.uv.sources]
+brought = { path = "wheels/brought-1.0-py3-none-any.whl" }
+"""
 
 
 @pytest.fixture
@@ -108,6 +118,23 @@ def test_an_environment_is_made_once_and_the_next_vm_finds_it_in_the_bucket(
     first.store.replace(part, another_archive(tmp_path), timeout=5.0)
     third = maker(run, vms, "three")
     assert started(made(third)).returncode == 0  # made anew
+
+
+def test_a_projects_lock_is_installed_as_it_is(tmp_path: Path, vms: Path) -> None:
+    run_file = code(tmp_path, SAYS, more=", requirements: uv.lock")
+    own = run_file.parent
+    (own / "pyproject.toml").write_text(PROJECT)
+    lock = [find_uv(), "lock", "--quiet", "--offline", "--project", str(own), "--python", sys.executable]
+    subprocess.run(lock, check=True)
+    run = shipped(run_file, tmp_path)
+    assert started(made(maker(run, vms, "one"))).stdout == f"7 {vms}/one/environment\n"
+    key = Environment.of(run.workload, vms / "one/code", vms).key
+    (vms / "one/code/pyproject.toml").chmod(0o644)
+    (vms / "one/code/pyproject.toml").write_text(PROJECT.replace("3.9", "3.99"))
+    assert Environment.of(run.workload, vms / "one/code", vms).key != key
+    (vms / "one/environment.key").unlink()
+    with pytest.raises(PrepareError, match=r"(?s)installing uv\.lock failed.*incompatible with the project's Python"):
+        made(maker(run, vms, "one"))
 
 
 def test_the_programs_environment_is_apart_from_the_agents_and_has_the_session(tmp_path: Path, vms: Path) -> None:
