@@ -68,6 +68,17 @@ def test_warnings_stand_out_and_what_says_nothing_at_home_is_left_out() -> None:
     assert tell(event("logind_absent", "warning", reason="none")) == tell(event("retired", objects=1)) == ("", "")
 
 
+def test_what_a_program_saved_is_told_by_its_number_and_the_programs_own_step() -> None:
+    told = {"step": 3, "durable_s": 0.5, "attempt": 1}
+    assert tell(event("committed", reason="cadence", **told)) == ("step 3 saved (0.5 s)", "green")
+    own = event("committed", reason="cadence", program_step=120, **told)
+    assert tell(own, "save") == ("save 3 (step 120) stored (0.5 s)", "green")
+    assert tell(event("committed", reason="emergency", program_step=None, **told), "save")[0] == (
+        "save 3 committed (emergency, 0.50 s)"
+    )
+    assert tell(event("fetched", step=3, source="bucket"), "save")[0] == "checkpoint of save 3 fetched from bucket"
+
+
 def test_a_reader_that_goes_away_asks_to_stop_and_breaks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     reader, writer = os.pipe()
     os.close(reader)

@@ -93,6 +93,7 @@ class Committer:
         self.lines.committed(lines, staged.step)
         self._wanted -= {step_of(each) for each in due}  # from here on the line knows
         now = time.monotonic()
+        own = {"program_step": staged.state.get("program_step")} if manifest.layout == "folder" else {}
         log.info(
             "committed",
             step=staged.step,
@@ -102,6 +103,7 @@ class Committer:
             sent=drain.sent,
             copy_s=round(staged.copy_s, 3),
             durable_s=round(now - drain.begun, 3),
+            **own,
         )
         return Commit(
             staged.step, staged.reason, staged.size, staged_at, drain.last_byte, now, staged.copy_s, drain.sent

@@ -176,8 +176,8 @@ EVENTS: dict[str, EventDoc] = {
     # Saving
     "committed": _doc(
         "a checkpoint is whole in the bucket; sent: bytes that were not there before; copy_s: training waited; "
-        "durable_s: staged to committed",
-        "step attempt bytes sent copy_s durable_s reason",
+        "durable_s: staged to committed; for `kind: command` step is the save's number, and program_step the program's",
+        "step attempt bytes sent copy_s durable_s reason program_step",
     ),
     "save_declined": _doc("the trainer could not save just then; the next save is due as usual", "step reason why"),
     "save_failed": _doc(

@@ -17,6 +17,7 @@ from agent.store import Store, StoreError, open_store
 from infra.local.asked_to_stop import AskedToStop, heard
 from infra.local.bucket import RunRecords
 from infra.local.cloud import local_cloud
+from infra.local.demo.scenario import named
 from infra.local.fleet import Fleet, agent_command
 from infra.local.interruptions import draw, measure
 from infra.local.out_folder import CannotRun, OutFolder, alone_in, move_aside
@@ -56,8 +57,8 @@ def run_once(
         OutFolder.opened(folder, run.run_id, fresh=fresh) as kept,
         _cloud(run, run_file, kept, Screen(asked)) as fleet,
     ):
-        screen = Screen(asked)
         counts = run.workload.kind != "command"
+        screen = Screen(asked, counted="step" if counts else "save")
         strikes = Strikes(fleet, fleet.storage, script or iter(()), asked, screen.say, run.machine.notice, counts)
         return AtHome(run, fleet, asked, screen, _open(run), kept, again, strikes).train()
 
@@ -86,7 +87,7 @@ class AtHome:
         """Train to the end, or until somebody asks to stop. Returns the exit status."""
         step = self._step_of_the_end()
         if step is not None:
-            self.screen.say(f"run {self.run.run_id} is complete already, at step {step}: {self.where}")
+            self.screen.say(f"run {self.run.run_id} is complete already, at {self.screen.counted} {step}: {self.where}")
             self.screen.say(f"to begin anew: {self.again} --fresh (moves all of it aside, and deletes nothing)")
             return 0
         self._mind_the_disk()
@@ -169,8 +170,9 @@ class AtHome:
         if any(event.name == "complete" for event in fleet.events):
             screen.say(f"the run is complete: {self.where}")
             return 0
-        steps = [int(e.values["step"]) for e in fleet.events if e.name in ("committed", "restored")]
-        safe = f"step {steps[-1]} is safe" if steps else "nothing had been trained yet"
+        tells = ("committed", "restored") if screen.counted == "step" else ("committed", "fetched")
+        safes = [e.values for e in fleet.events if e.name in tells]
+        safe = f"{named(safes[-1], screen.counted)} is safe" if safes else "nothing had been trained yet"
         if failed or not ended:
             screen.say(f"what there was at the end could not be saved; {safe}", style="bold red")
         else:

@@ -18,7 +18,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from infra.local.asked_to_stop import AskedToStop
-from infra.local.demo.scenario import describe
+from infra.local.demo.scenario import describe, named
 from infra.local.vm import Event
 
 _LOOK_S = 0.1
@@ -35,9 +35,10 @@ class _Console(Console):
 
 
 class Screen:
-    """Standard output; `asked` is told when nobody reads it any more."""
+    """Standard output; `asked` is told when nobody reads it any more. `counted`: what checkpoints are numbered by."""
 
-    def __init__(self, asked: AskedToStop, console: Console | None = None) -> None:
+    def __init__(self, asked: AskedToStop, console: Console | None = None, *, counted: str = "step") -> None:
+        self.counted = counted
         self._asked = asked
         self._console = console or _Console(soft_wrap=True, highlight=False)
         self._lock = threading.Lock()
@@ -53,7 +54,7 @@ class Screen:
             if not self.live:
                 self._write(f"{event.values.get('message', '')}\n".encode())
             return
-        text, style = tell(event)
+        text, style = tell(event, self.counted)
         if text:
             self.say(text, style=style)
 
@@ -134,15 +135,15 @@ class Screen:
         os.close(nowhere)
 
 
-def tell(event: Event) -> tuple[str, str]:
-    """A journal line for people, and how it looks; empty where it says nothing to them."""
+def tell(event: Event, counted: str = "step") -> tuple[str, str]:
+    """A journal line for people, and how it looks; empty where it says nothing to them. `counted` as in `describe`."""
     values = event.values
     style = _STYLES.get(str(values.get("level")), "bold")
     if event.name == "committed" and values["reason"] == "cadence":
-        return f"step {values['step']} saved ({values['durable_s']:.1f} s)", "green"
+        return f"{named(values, counted)} {'saved' if counted == 'step' else 'stored'} ({values['durable_s']:.1f} s)", "green"
     if event.name == "output":  # what is no journal line: an agent that could not even begin
         return str(values.get("message", "")), "yellow"
-    if text := describe(event):
+    if text := describe(event, counted):
         return text, style
     if style == "bold" or event.name in _NOT_NEWS:
         return "", ""

@@ -39,7 +39,9 @@ class Bucket:
     def incident(self, kind: Any, **values: Any) -> None:
         write_record(self.store, Incident("mine", self.attempt, "vm-1", kind, "x", 0.0, **values), timeout=5)
 
-    def commit(self, step: int, *, losses: dict[int, float], ago: float = 0.0, end: int | None = None) -> None:
+    def commit(
+        self, step: int, *, losses: dict[int, float], ago: float = 0.0, end: int | None = None, **program: Any
+    ) -> None:
         """Steps of 2 s, the last one of them `ago` seconds ago."""
         last = datetime.now(UTC) - timedelta(seconds=ago)
         lines = [
@@ -50,7 +52,8 @@ class Bucket:
         if lines:
             self.store.create(name, "\n".join(map(json.dumps, lines)).encode(), timeout=5)
         folder = f"rolling/{step:012d}-{self.attempt:05d}"
-        manifest = {"layout": "safetensors", "state": {} if end is None else {"end": end}}
+        state = program if end is None else {"end": end}
+        manifest = {"layout": "folder" if program else "safetensors", "state": state}
         self.store.create(f"{folder}/manifest.json", json.dumps(manifest).encode(), timeout=5)
         self.line.commit(
             attempt=self.attempt, claimant=CLAIMANT, folder=folder, step=step, lines=name, keep=2, timeout=5
@@ -125,6 +128,19 @@ def test_a_program_that_logs_nothing_has_a_rate_by_its_commits_and_no_loss(bucke
     assert found.step_s is not None
     assert found.losses == []
     assert " loss not known " in " ".join(spot("status", bucket.folder.parent).stdout.split())
+
+
+def test_a_programs_saves_are_no_steps(bucket: Bucket) -> None:
+    bucket.claim()
+    bucket.resume()
+    bucket.commit(3, losses={}, program_step=None)
+    told = " ".join(spot("status", bucket.folder.parent).stdout.split())
+    assert "save number 3; the program's own steps are not known here" in told
+    assert "safe save 3, committed" in told
+    assert "training save 3" in " ".join(spot("ls", bucket.folder.parent).stdout.split())
+    bucket.commit(4, losses={}, program_step=120)
+    assert "save number 4; the program's step 120" in " ".join(spot("status", bucket.folder.parent).stdout.split())
+    assert " training 120 " in " ".join(spot("ls", bucket.folder.parent).stdout.split())
 
 
 def test_json_has_null_for_what_is_not_known_and_ls_finds_the_runs(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from infra.local.fleet import Fleet
 from infra.local.interruptions import Struck
@@ -103,14 +104,21 @@ class Scenario:
         return Struck(kind, title, vm.boot, vm.notice_at, before, vm.off_at, back.started)
 
 
-def describe(event: Event) -> str:
-    """A journal line for people; empty for those that say nothing to them."""
+def named(values: Mapping[str, Any], counted: str) -> str:
+    """What is in the bucket by what is `counted`: its step, or the number of a program's save, with the step that the
+    program tells."""
+    own = values.get("program_step")
+    return f"{counted} {values['step']}" + (f" (step {own})" if own is not None else "")
+
+
+def describe(event: Event, counted: str = "step") -> str:
+    """A journal line for people; empty for those that say nothing to them. `counted`: "save" for `kind: command`."""
     values = event.values
     match event.name:
         case "agent_started":
             return f"VM boot {event.boot}: agent up"
         case "fetched":
-            return f"checkpoint of step {values['step']} fetched from {values['source']}"
+            return f"checkpoint of {named(values, counted)} fetched from {values['source']}"
         case "restored":
             return f"restored at step {values['step']}" if values["step"] else "starting from scratch"
         case "notice":
@@ -118,7 +126,7 @@ def describe(event: Event) -> str:
         case "training_on":
             return f"first save is safe; training on for {values['for_s']:.0f} s"
         case "committed" if values["reason"] != "cadence":
-            return f"step {values['step']} committed ({values['reason']}, {values['durable_s']:.2f} s)"
+            return f"{named(values, counted)} committed ({values['reason']}, {values['durable_s']:.2f} s)"
         case "window_used":
             safe = "what was saved" if values["step_committed"] is None else f"step {values['step_committed']}"
             return f"window used: {safe} is safe, {values['left_s']:.0f} s to spare"
@@ -127,7 +135,7 @@ def describe(event: Event) -> str:
             again = "how much is lost is not known" if lost is None else f"{lost} steps to train again"
             return f"{values['kind']}: {again}"
         case "complete":
-            return f"complete at step {values.get('step', '?')}"
+            return f"complete at {counted} {values.get('step', '?')}"
         case "gave_up" | "vm_unfit" | "save_failed" | "not_staged" | "not_committed":
             return f"[{event.name}] {values.get('error') or values.get('why')}"
     return ""

@@ -61,7 +61,9 @@ class Standing:
     unread_incidents: int = 0
     result: str | None = None
     counts_saves: bool = False
-    """`kind: command` whose steps nobody told: what counts are its saves."""
+    """`kind: command`, which logs no metrics: what counts are its saves."""
+    program_step: int | None = None
+    """In the newest of those saves, where its name or the program told."""
 
 
 @dataclass
@@ -124,6 +126,7 @@ class Reader:
             unread_incidents=unread,
             result=_result_of(newest, self.store.url),
             counts_saves=folder and not lines,
+            program_step=_whole(made.get("state", {}).get("program_step")),
         )
 
     def _commit(

@@ -84,7 +84,9 @@ def _rows(standing: Standing) -> list[tuple[str, RenderableType]]:
     attempt = f"{standing.attempt} on {standing.vm}" if standing.vm else f"{standing.attempt}"
     rows.append(("attempt", attempt))
     if standing.counts_saves:
-        rows.append(("save", f"number {standing.step}; the program's own steps are not known here"))
+        own = standing.program_step
+        known = "the program's own steps are not known here" if own is None else f"the program's step {own}"
+        rows.append(("save", f"number {standing.step}; {known}"))
     else:
         rows.append(("step", _step(standing)))
         rate = (
@@ -124,7 +126,8 @@ def _loss(standing: Standing) -> RenderableType:
 def _safe(standing: Standing) -> RenderableType:
     if standing.commit is None:
         return _NOT_KNOWN if standing.step else "nothing yet"
-    return f"step {standing.commit.step}, committed {duration(standing.commit.age_s)} ago"
+    counted = "save" if standing.counts_saves else "step"
+    return f"{counted} {standing.commit.step}, committed {duration(standing.commit.age_s)} ago"
 
 
 def _at_risk(standing: Standing) -> RenderableType:
@@ -165,5 +168,7 @@ def table_of(runs: Sequence[tuple[str, Standing]]) -> RenderableType:
         step = (
             "-" if standing.step is None else f"{standing.step}" + (f" of {standing.steps}" if standing.steps else "")
         )
+        if standing.counts_saves and standing.step is not None:
+            step = f"save {standing.step}" if standing.program_step is None else f"{standing.program_step}"
         table.add_row(standing.run_id, standing.state, step, f"{standing.attempt or '-'}", age, name)
     return table
