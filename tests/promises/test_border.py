@@ -144,7 +144,7 @@ def test_a_run_goes_over_a_border_once_with_the_undisturbed_runs_losses_however_
         records = RunRecords(world.store(fleet)).records()
         resumed = [(r["vm"].split("-")[2], r["step"], r["source"]) for r in records if r["record"] == "resume"]
         assert resumed == [
-            ("first", 0, "none"),
+            ("first", 0, "scratch"),
             ("first", 4, "bucket"),
             ("second", 6, "bucket"),
             ("second", 9, "bucket"),

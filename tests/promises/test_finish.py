@@ -51,17 +51,15 @@ def groups() -> Iterator[Groups]:
         yield Groups(compute, tokens)
 
 
-def test_a_complete_run_starts_the_next_stage_and_then_scales_its_own_group_to_zero(
-    world: World, groups: Groups
-) -> None:
+def test_a_complete_run_scales_its_own_group_to_zero_and_starts_no_other(world: World, groups: Groups) -> None:
     groups.allow(OWN, NEXT)
     with world.fleet() as fleet:
         groups.join(fleet)
         fleet.boot()
         assert fleet.wait_off(60.0) == 0
-    assert (groups.own.target_size, groups.next.target_size) == (0, 2)
+    assert (groups.own.target_size, groups.next.target_size) == (0, 0)
     resized = [path.split("?")[0].split("/")[-2] for _, method, path in groups.compute.requests if method == "POST"]
-    assert resized == ["next", "own"]
+    assert resized == ["own"]
 
 
 def test_a_run_that_fails_on_a_second_vm_too_is_given_up_and_its_group_goes_to_zero(
@@ -136,7 +134,6 @@ def test_a_vm_that_may_not_resize_its_group_says_what_to_do_by_hand(world: World
         assert fleet.wait_off(60.0) == 0, "the run is complete all the same"
         told = [event.values for event in fleet.events if event.name == "group_not_resized"]
     assert [line["by_hand"] for line in told] == [
-        "gcloud compute instance-groups managed resize next --size=2 --zone=z --project=p",
         "gcloud compute instance-groups managed resize own --size=0 --zone=z --project=p",
     ]
     assert all("compute.instanceGroupManagers.update" in line["error"] for line in told)
