@@ -10,6 +10,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from agent.store import StoreError
+from agent.store.formats import NewerFormatError
 from infra.operate.api import ApiError, CloudApi, NotLoggedIn
 from infra.operate.deploy import PROJECT_WIDE, Declined, Operation
 from infra.operate.groups import resize, sizes, to_start
@@ -89,8 +91,8 @@ def deploy(  # noqa: PLR0917, typer makes options of them
         else:
             operation.apply(Terraform(program=chosen), stacks, api=api)
         try:
-            stopped = bool(to_start(sizes(operation.deployment)))
-        except ProgramError as error:  # all is done by now: what can't be seen is no failure
+            stopped = bool(to_start(sizes(operation.deployment), operation.deployment))
+        except (ProgramError, StoreError) as error:  # all is done by now: what can't be seen is no failure
             typer.echo(f"\nwhether its groups have VMs can't be seen: {error}", err=True)
             stopped = False
         if stopped:
@@ -111,7 +113,7 @@ def start(run_file: RunFile) -> None:
     """Give the run's VMs back: after `spot stop`, or once what made it give up is mended."""
     deployment = _deployment(run_file)
     with _told():
-        started = to_start(sizes(deployment))
+        started = to_start(sizes(deployment), deployment)
         for group in started:
             resize(group, group.size)
             typer.echo(f"{group.name}: asked for {group.size} VM{'s' if group.size > 1 else ''}")
@@ -241,6 +243,6 @@ def _told() -> Iterator[None]:
     except NotLoggedIn as error:
         typer.echo(f"{error}\n    fix: gcloud auth application-default login", err=True)
         raise typer.Exit(1) from None
-    except (ProgramError, ApiError, Declined, NotDeployable) as error:
+    except (ProgramError, ApiError, Declined, NotDeployable, StoreError, NewerFormatError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agent.store import open_store
+from infra.local.bucket import RunRecords
 from infra.operate.programs import ProgramError, capture
 from infra.stacks.deployment import Deployment
 from infra.stacks.fleet.plan import Group
@@ -28,9 +30,26 @@ def sizes(deployment: Deployment) -> list[Sized]:
     return [Sized(group=group, size=_size(group)) for group in Observed.of(deployment).groups]
 
 
-def to_start(groups: list[Sized]) -> list[Group]:
-    """Those at zero that begin with VMs. A later stage of a run is started by the one before it."""
-    return [each.group for each in groups if each.size == 0 and each.group.size]
+def to_start(groups: list[Sized], deployment: Deployment) -> list[Group]:
+    """Those at zero that begin with VMs. Of a run whose stages have groups of their own: the one of the stages that it
+    is in, by its bucket, where none has VMs. Raises StoreError where the bucket does not tell."""
+    if not groups or groups[0].group.leg is None:
+        return [each.group for each in groups if each.size == 0 and each.group.size]
+    if any(each.size for each in groups):
+        return []
+    return [_under_way([each.group for each in groups], deployment)]
+
+
+def _under_way(groups: list[Group], deployment: Deployment) -> Group:
+    """The first group whose stages are not complete. Who has claimed the run last is not before it."""
+    run = deployment.run
+    newest = RunRecords(open_store(f"{run.checkpoint.bucket}/{run.run_id}")).newest() or {"step": 0, "facts": {}}
+    until = int(newest["facts"].get("until", 0))
+    for group in groups:
+        leg = group.leg
+        if leg is None or leg.last or (newest["step"] < leg.end and until <= leg.end):
+            return group
+    return groups[-1]
 
 
 def resize(group: Group, size: int) -> None:

@@ -110,9 +110,12 @@ def test_what_happened_to_it_is_told_and_what_it_cost_where_that_is_known(bucket
     assert "preempted, not known what it cost" in told
     assert "at risk now nothing: no VM trains it" in told
     assert "10, of how many is not known" in told
+    bucket.line.cross(until=10, facts={"until": "10"}, timeout=5)
+    assert bucket.standing().state == "at a border"
     bucket.incident("gave_up")
     assert bucket.standing().state == "gave up"
-    bucket.line.finish(attempt=2, claimant=CLAIMANT, result={"result": "results/1"}, timeout=5)
+    bucket.claim()
+    bucket.line.finish(attempt=3, claimant=CLAIMANT, result={"result": "results/1"}, timeout=5)
     done = bucket.standing()
     assert (done.state, done.result) == ("complete", f"{bucket.store.url}/results/1")
 

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from rich.live import Live
 
+from agent.config.legs import ends_of
 from agent.store import StoreError, Unavailable, open_store
 from agent.store.formats import NewerFormatError
 from infra.operate.console import console
@@ -86,7 +87,9 @@ def ls(
 def _reader(place: Place) -> Reader:
     run = place.run
     theirs = run is not None and (run.workload.kind == "llm" or "max_steps" in run.training.model_fields_set)
-    return Reader(open_store(place.url), place.run_id, run.training.max_steps if run and theirs else None)
+    stages = ends_of(run) if run else {}
+    steps = max(stages.values()) if stages else run.training.max_steps if run and theirs else None
+    return Reader(open_store(place.url), place.run_id, steps, stages)
 
 
 def _watch(reader: Reader, place: Place, first: Standing) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from agent.store import NotFound, Store, StoreError
 from agent.store.formats import LEDGER_FORMAT, LINE_FORMAT, MANIFEST_FORMAT, refuse_newer
 from agent.store.names import EVENTS, LINE
 
-State = Literal["not begun", "starting", "training", "between VMs", "stopped", "gave up", "complete"]
+State = Literal["not begun", "starting", "training", "between VMs", "at a border", "stopped", "gave up", "complete"]
 
 _CALL_S = 15.0
 _AT_ONCE = 16
@@ -60,6 +60,8 @@ class Standing:
     incidents: Sequence[dict[str, Any]] = ()
     unread_incidents: int = 0
     result: str | None = None
+    stage: str | None = None
+    """The one that it is in, of a run file with stages."""
     counts_saves: bool = False
     """`kind: command`, which logs no metrics: what counts are its saves."""
     program_step: int | None = None
@@ -73,6 +75,8 @@ class Reader:
     store: Store
     run_id: str
     steps: int | None = None
+    stages: Mapping[str, int] = field(default_factory=dict)
+    """Of each stage the step that it ends with."""
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     _read: dict[str, bytes] = field(default_factory=dict)
 
@@ -125,6 +129,7 @@ class Reader:
             incidents=[record for record in records if record["record"] == "incident"],
             unread_incidents=unread,
             result=_result_of(newest, self.store.url),
+            stage=next((name for name, end in self.stages.items() if newest["step"] < end), None),
             counts_saves=folder and not lines,
             program_step=_whole(made.get("state", {}).get("program_step")),
         )
@@ -193,6 +198,8 @@ def _state_of(newest: dict[str, Any], records: Sequence[dict[str, Any]]) -> Stat
         return "complete"
     theirs = [record for record in records if record["attempt"] >= newest["attempt"]]
     last = theirs[-1] if theirs else None
+    if newest["kind"] == "border" and not (last and last.get("kind") == "gave_up"):
+        return "at a border"
     if last and last["record"] == "incident" and last["kind"] in _GONE:
         gone: Any = _GONE[last["kind"]]
         return gone  # type: ignore[no-any-return]

@@ -71,6 +71,8 @@ def _state(standing: Standing) -> str:
             return f"starting, or further: a VM has claimed it, and no step or save since is in its bucket{heard}"
         case "between VMs":
             return f"between two VMs{heard}"
+        case "at a border":
+            return f"at the border of two stages: no VM of the next one has claimed it yet{heard}"
         case "stopped":
             return f"stopped by its operator{heard}"
         case "gave up":
@@ -89,6 +91,8 @@ def _rows(standing: Standing) -> list[tuple[str, RenderableType]]:
         rows.append(("save", f"number {standing.step}; {known}"))
     else:
         rows.append(("step", _step(standing)))
+        if standing.stage and standing.state != "complete":
+            rows.append(("stage", standing.stage))
         rate = (
             None
             if standing.step_s is None
