@@ -140,7 +140,10 @@ def tell(event: Event, counted: str = "step") -> tuple[str, str]:
     values = event.values
     style = _STYLES.get(str(values.get("level")), "bold")
     if event.name == "committed" and values["reason"] == "cadence":
-        return f"{named(values, counted)} {'saved' if counted == 'step' else 'stored'} ({values['durable_s']:.1f} s)", "green"
+        return (
+            f"{named(values, counted)} {'saved' if counted == 'step' else 'stored'} ({values['durable_s']:.1f} s)",
+            "green",
+        )
     if event.name == "output":  # what is no journal line: an agent that could not even begin
         return str(values.get("message", "")), "yellow"
     if text := describe(event, counted):
