@@ -18,8 +18,10 @@ from agent.config.sections import ON_THEIR_OWN
 from infra.packing import CodeError, code_of, holds_secret, refused
 from infra.stacks.machines import gpus_of
 
-TRAINERS = ("llm",)
+TRAINERS = ("llm", "vlm")
 """Kinds of this project's own that there is a program for."""
+STAGED = ("vlm",)
+"""Those that train in stages."""
 
 
 def unread(run: RunConfig) -> Iterator[Refusal]:
@@ -52,7 +54,7 @@ def unread(run: RunConfig) -> Iterator[Refusal]:
             f"the {kind} trainer does not log there: its metrics are in the bucket",
             "leave it out, or write kind: script with a program that does",
         )
-    if run.stages:
+    if run.stages and kind not in STAGED:
         yield Refusal(
             ("stages",),
             f"the {kind} trainer has no stages",

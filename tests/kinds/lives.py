@@ -22,6 +22,7 @@ from spot_training.protocol.arena import Arena
 from spot_training.protocol.channel import Closed, Connection
 from spot_training.protocol.messages import (
     Arenas,
+    Border,
     Committed,
     Declined,
     Finish,
@@ -30,6 +31,7 @@ from spot_training.protocol.messages import (
     Line,
     Restored,
     Save,
+    StageComplete,
     Staged,
     Welcome,
 )
@@ -106,20 +108,22 @@ class Nursery:
         self._told.close()
 
     def live(self, script: Path, *, after: Snapshot | None = None, strike: str | None = None) -> Life:
-        """Run `script` to its end, or until it was struck."""
+        """Run `script` to its end, or until it was struck: at a moment of a step (strike.py), or at the border behind
+        a stage, "border:STAGE". "over:STAGE": another machine has the stages that follow."""
         folder = self._folder / "vm"
         if after is None:
             shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(exist_ok=True)
         env = {"SPOT_AGENT_SOCKET": str(self._socket), "SPOT_RUN_ID": "kinds", "SPOT_STATE_DIR": str(folder)}
-        if strike:
+        moment, _, stage = (strike or "").partition(":")
+        if strike and moment not in ("border", "over"):
             env |= {"KINDS_STRIKE": strike, "KINDS_SAY": str(self._say)}
         pid = int(self._order({"script": str(script), "folder": str(folder), "env": env}))
         life = Life(saved=after)
         try:
             if connection := self._accept(pid):
                 with contextlib.closing(connection):
-                    self._attend(connection, pid, life, after)
+                    self._attend(connection, pid, life, after, border=(moment, stage))
         finally:
             if life.struck or life.trouble:
                 with contextlib.suppress(ProcessLookupError):
@@ -128,7 +132,9 @@ class Nursery:
             life.output = (folder / "output.txt").read_text()
         return life
 
-    def _attend(self, connection: Connection, pid: int, life: Life, after: Snapshot | None) -> None:
+    def _attend(
+        self, connection: Connection, pid: int, life: Life, after: Snapshot | None, *, border: tuple[str, str]
+    ) -> None:
         heard: queue.SimpleQueue[tuple[Any, list[int]]] = queue.SimpleQueue()
         threading.Thread(target=_hear, args=(connection, heard), daemon=True).start()
         arenas: list[Arena] = []
@@ -161,6 +167,10 @@ class Nursery:
                 case Declined(_, "emergency", why, staged):
                     life.struck, life.trouble = staged, "" if staged else why
                     return
+                case StageComplete(step, stage) if border == ("border", stage):
+                    connection.send(Save("emergency", time.monotonic() + _PATIENCE_S))
+                case StageComplete(step, stage):
+                    connection.send(Border(step, here=border != ("over", stage)))
                 case Finish():
                     connection.send(Finished())
                 case "ended":

@@ -23,7 +23,7 @@ from workloads.errors import DataError
 from workloads.folders import cache_folder
 from workloads.llm.kept import Kept
 from workloads.llm.sources import TextFile, list_files
-from workloads.models.tokenizer import TRAINING_BYTES, encode, folder_files, load_tokenizer, train_tokenizer
+from workloads.models.tokenizer import TRAINING_BYTES, digest, encode, folder_files, load_tokenizer, train_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -174,7 +174,7 @@ def _build(folder: Path, data: Data, files: list[TextFile], model_name: str | No
             dtype=dtype,
             tokens=count,
             tokens_sha256=seen.hexdigest(),
-            tokenizer_sha256=_tokenizer_sha256(tokenizer),
+            tokenizer_sha256=digest(tokenizer),
             vocab_size=len(tokenizer),
             end_of_text=tokenizer.eos_token_id,
         )
@@ -213,13 +213,6 @@ def _put_in_place(aside: Path, folder: Path) -> None:
         if _open(folder) is None:  # a damaged one is in the way; else another process was quicker with the same tokens
             shutil.rmtree(folder, ignore_errors=True)
             aside.rename(folder)
-
-
-def _tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Of what decides about tokens: the whole vocabulary, and the rules where the tokenizer shows them."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    rules = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
-    return hashlib.sha256(rules.encode()).hexdigest()
 
 
 def fingerprint(text: TokenisedText, data: Data) -> dict[str, Any]:

@@ -37,6 +37,10 @@ class OvisConnector(nn.Module):
         )
         self.table = nn.Embedding(words, embedding)
 
+    def described(self) -> dict[str, str | int]:
+        """As in the run file."""
+        return {"kind": "ovis", "merge": self.merge, "visual_words": self.table.num_embeddings}
+
     def forward(self, patches: Tensor) -> Tensor:
         """[images, side, side, d] to [images, tokens_per_image, D]."""
         logits = self.head(merge_patches(patches, self.merge))
@@ -57,6 +61,10 @@ class MlpConnector(nn.Module):
         self.projection = nn.Sequential(
             nn.Linear(merge * merge * width, embedding), nn.GELU(), nn.Linear(embedding, embedding)
         )
+
+    def described(self) -> dict[str, str | int]:
+        """As in the run file."""
+        return {"kind": "mlp", "merge": self.merge}
 
     def forward(self, patches: Tensor) -> Tensor:
         """[images, side, side, d] to [images, tokens_per_image, D]."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.config import Data, Language
 from workloads.errors import DataError
 
 if TYPE_CHECKING:
@@ -57,6 +60,29 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     return PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token=END_OF_TEXT)
 
 
+def tokenizer_for(data: Data, language: Language, texts: Iterable[str]) -> PreTrainedTokenizerBase:
+    """The tokenizer that `data` names, or the named language model's own, or one trained on the first of `texts`.
+
+    Raises:
+        DataError: it can't be had.
+    """
+    given = data.tokenizer
+    name = given.name if given is not None else language.name
+    if name is not None:
+        return load_tokenizer(name)
+    if given is None or given.train_vocab_size is None:
+        raise DataError("no tokenizer: write data.tokenizer: {train_vocab_size: 4096}, or {name: HUGGING-FACE-NAME}")
+    return train_tokenizer(_first(texts, TRAINING_BYTES), given.train_vocab_size)
+
+
+def _first(texts: Iterable[str], size: int) -> Iterator[str]:
+    for text in texts:
+        yield text
+        size -= len(text.encode("utf-8", "surrogatepass"))
+        if size <= 0:
+            return
+
+
 def encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
     """Each text's tokens, without special tokens around them."""
     if not texts:
@@ -65,6 +91,13 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[in
         texts, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False, verbose=False
     )["input_ids"]
     return encoded
+
+
+def digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """SHA-256 of what decides about tokens: the whole vocabulary, and the rules where the tokenizer shows them."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    rules = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    return hashlib.sha256(rules.encode()).hexdigest()
 
 
 def folder_files(name: str) -> list[Path]:

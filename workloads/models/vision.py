@@ -11,8 +11,9 @@ from workloads.models.configuration import configure, first_line
 
 disable_progress_bar()  # a bar is for a terminal; this goes to a journal
 
-IMAGE_TOKEN = -200
-"""Stands in the ids where an image's features are put. No tokenizer has it, so that no text can be taken for one."""
+IMAGE_TOKEN = 2**32 - 1
+"""Stands in the ids where an image's features are put. No tokenizer has it, so that no text can be taken for one; and
+it fits into the four bytes of an id in the tables of samples."""
 
 _FAMILY = ("siglip", "siglip_vision_model")
 

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from workloads.errors import DataError
+
+__all__ = ["IGNORED", "Batch", "DataError", "GlobalBatch", "Image", "Sample", "Shape", "Text", "lay_out"]
+
 IGNORED = -100
 """The label where there is nothing to learn: questions, pictures, padding."""
 
 LACKING = -1
 """The size of a picture that is not there."""
-
-
-class DataError(Exception):
-    """The data can't be read, or is not what the run was started with. Says what to do."""
 
 
 @dataclass(frozen=True, slots=True)

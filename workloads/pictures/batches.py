@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader, Sampler
 
 from agent.config.pictures import Pictures
@@ -117,9 +118,13 @@ class Batches:
         self._made = None
 
     def _loader(self) -> Iterator[Made]:
-        workers = self.pictures.workers
         loader: DataLoader[Made] = DataLoader(
-            self._maker, batch_size=None, sampler=_Jobs(self), num_workers=workers, collate_fn=_as_made
+            self._maker,
+            batch_size=None,
+            sampler=_Jobs(self),
+            num_workers=self.pictures.workers,
+            collate_fn=_as_made,
+            generator=torch.Generator(),  # else the workers' seed is drawn from the model's, once more at each resume
         )
         return iter(loader)
 

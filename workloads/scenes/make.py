@@ -12,6 +12,7 @@ from typing import Any
 
 from PIL import Image
 
+from agent.config import Data
 from agent.config.places import SCENES
 from workloads.errors import DataError
 from workloads.folders import cache_folder
@@ -69,6 +70,11 @@ def scenes_folder(source: str) -> Path:
     except OSError as error:
         raise DataError(f"can't write the cache {folder.parent}: {error.strerror}; set SPOT_CACHE_DIR") from error
     return folder
+
+
+def with_scenes(data: Data) -> Data:
+    """`data` as it is, or of the folder that its scenes are in. Raises DataError."""
+    return data.model_copy(update={"source": str(scenes_folder(data.source))}) if data.source in SCENES else data
 
 
 def _recipe(name: str) -> Recipe:

@@ -122,6 +122,10 @@ class Stages:
         self.now = follows
         return self._train(follows, follows.begin, carry=follows.carries)
 
+    def trained(self) -> list[nn.Parameter]:
+        """What has gradients."""
+        return [parameter for group in self.now.groups for parameter in group.parameters.values()]
+
     def train_mode(self) -> None:
         """What trains is in training mode, what is frozen in evaluation mode: after an evaluation too."""
         _set_mode(self._model, inherited=True)

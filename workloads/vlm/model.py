@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -13,6 +14,7 @@ from workloads.errors import ModelError
 from workloads.models.connector import MlpConnector, OvisConnector, build_connector
 from workloads.models.language import build_model
 from workloads.models.vision import IMAGE_TOKEN, VisionEncoder, build_vision
+from workloads.stages import settings
 
 
 class VisionLanguageModel(nn.Module):
@@ -78,8 +80,18 @@ class VisionLanguageModel(nn.Module):
         (folder / "connector").mkdir(parents=True, exist_ok=True)
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.connector.state_dict().items()}
         save_file(state, folder / "connector" / "model.safetensors")
-        config = {"class": type(self.connector).__name__, "merge": self.connector.merge}
-        (folder / "connector" / "config.json").write_text(json.dumps(config) + "\n")
+        (folder / "connector" / "config.json").write_text(json.dumps(self.connector.described()) + "\n")
+
+
+def described(model: VisionLanguageModel) -> dict[str, Any]:
+    """What makes it the same model, as JSON, by its keys in the run file."""
+    vision = settings.described(model.vision.config)
+    language = settings.described(model.language.config)
+    return (
+        {f"vision.config.{key}": value for key, value in vision.items()}
+        | {f"language.config.{key}": value for key, value in language.items()}
+        | {f"connector.{key}": value for key, value in model.connector.described().items()}
+    )
 
 
 def build(model: Model, *, vocab_size: int, end_of_text: int) -> VisionLanguageModel:

@@ -11,11 +11,13 @@ from agent.config.program import tracking_environment
 ROOT = Path(__file__).parents[3]
 BY_ITSELF = {
     "machine.spread": "Machine.placement",
+    "stages[].machine.spread": "Machine.placement",
+    "stages[].checkpoint_every": "cadence_at",
     "ablations.most": "Ablations.refusals",
     "tracking.wandb.entity": "tracking_environment",
 }
 """Read inside agent/config, where that is all that there is to do."""
-REFUSED = ("stages", "price_cap")
+REFUSED = ("price_cap",)
 """Refused with their section (infra/operate/unread.py)."""
 
 
