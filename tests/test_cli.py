@@ -70,7 +70,6 @@ LLM = "run_id: mine\nmodel: {name: a/b}\ndata: {source: stdlib}\ncheckpoint: {bu
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ("workload: {kind: arr-coc}\n", ":5: workload.kind: there is no trainer for arr-coc yet"),
         ("price_cap: {max_hourly_usd: 2}\n", ":5: price_cap: nothing looks at prices yet"),
         ("tracking: {wandb: {project: p}}\n", ":5: tracking.wandb: the llm trainer does not log there"),
         ("stages: [{name: all, steps: 1000}]\n", ":5: stages: the llm trainer has no stages"),
