@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from agent.config.refusal import Many, Refusal, Section
+from agent.config.units import Steps
 
 Ways = Literal[
     "all",
@@ -30,6 +31,9 @@ class ArrCoc(Section):
     budgets: Annotated[Many[Annotated[int, Field(ge=1)]], Field(min_length=1)]
     """Tokens that an image costs, kept exactly. Of several, each optimizer step draws one, and evaluations measure
     each. Unit: tokens. Default: required."""
+
+    whole_steps: Steps = Field(default=0, ge=0)
+    """The first steps have the largest budget: first it is learnt to read, then to choose. Unit: steps. Default: 0."""
 
     regions: int = Field(default=4, ge=1, le=TEXTURE)
     """An image is regions x regions regions. Unit: regions along a side. Default: 4."""

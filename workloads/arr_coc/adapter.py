@@ -16,17 +16,19 @@ class Adapter(nn.Module):
     the allocation left of the image (cross), and thinks (MLP)."""
 
     def __init__(self, *, vision_width: int, width: int, language_width: int, layers: int, heads: int) -> None:
+        """`language_width` is also the question's."""
         super().__init__()
         self.enter = nn.Linear(vision_width, width)
         self.place = nn.Sequential(nn.Linear(3 * 2 * WAVES, width), nn.GELU(), nn.Linear(width, width))
+        self.ask = nn.Linear(language_width, width)
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.leave = nn.Linear(width, language_width)
 
-    def forward(self, tokens: Tensor, places: Tensor, gates: Tensor) -> Tensor:
-        """[B, k, vision_width], [B, k, 3] (y, x, side) and [B, k] -> [B, k, language_width]."""
+    def forward(self, tokens: Tensor, places: Tensor, gates: Tensor, query: Tensor) -> Tensor:
+        """[B, k, vision_width], [B, k, 3] (y, x, side), [B, k] and [B, language_width] -> [B, k, language_width]."""
         seen = gates[:, :, None] * self.enter(tokens) + self.place(waves(places))
-        x = seen
+        x = seen + self.ask(query)[:, None]
         for block in self.blocks:
             x = block(x, seen)
         left: Tensor = self.leave(self.norm(x))

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from agent.config import ArrCoc
+from agent.config import ArrCoc, Model
+from agent.config.arr_coc import Reduction
 from workloads.arr_coc.adapter import Adapter
 from workloads.arr_coc.allocator import AttentionAllocator
 from workloads.arr_coc.balancer import TensionBalancer
 from workloads.arr_coc.cells import Cells, evenly_pooled, evenly_spread, patches
 from workloads.arr_coc.scorers import ParticipatoryScorer, PerspectivalScorer, PropositionalScorer
 from workloads.arr_coc.texture import texture
+from workloads.errors import ModelError
+from workloads.models.language import build_model
+from workloads.models.vision import VisionEncoder
+from workloads.stages.settings import described
 
 PARTS = (
     "propositional_scorer",
@@ -26,6 +35,8 @@ PARTS = (
     "adapter",
 )
 """What there is between the vision encoder and the language model. An ablated way has no scorer."""
+RETUNED = {"budgets", "whole_steps", "efficiency_weight", "diversity_weight", "noise"}
+"""Keys of the run file's model.arr_coc that may change while it trains."""
 
 
 @dataclass(frozen=True)
@@ -57,19 +68,23 @@ class Seen:
 class ArrCocModel(nn.Module):
     """`vision` and `language` with the six `PARTS` between them."""
 
-    def __init__(self, vision: PreTrainedModel, language: PreTrainedModel, config: ArrCoc) -> None:
-        """Raises ValueError where the regions don't fit the encoder's patches."""
+    def __init__(self, vision: VisionEncoder, language: PreTrainedModel, config: ArrCoc) -> None:
+        """Raises ModelError where regions or budgets don't fit the encoder's patches."""
         super().__init__()
         self.config, self.vision, self.language = config, vision, language
-        self.side = vision.config.image_size // vision.config.patch_size
+        self.side = vision.side
         if self.side % config.regions or config.levels[-1] > (self.side // config.regions) ** 2:
-            raise ValueError(
+            raise ModelError(
                 f"model.arr_coc: the encoder sees {self.side} x {self.side} patches, which {config.regions} x "
                 f"{config.regions} regions of up to {config.levels[-1]} tokens don't fit: change regions or levels"
             )
+        if max(config.budgets) > self.side**2:
+            raise ModelError(
+                f"model.arr_coc.budgets: {max(config.budgets)} tokens are more than {self.side**2} patches have"
+            )
         query_width = language.config.hidden_size
         self.adapter = Adapter(  # first, so that one seed gives it the same weights whatever chooses the tokens
-            vision_width=vision.config.hidden_size,
+            vision_width=vision.width,
             width=config.width,
             language_width=query_width,
             layers=config.layers,
@@ -86,28 +101,56 @@ class ArrCocModel(nn.Module):
         self.tension_balancer = TensionBalancer(config.score_width, query_width, config.names)
         self.attention_allocator = AttentionAllocator(side=self.side, regions=config.regions, levels=config.levels)
 
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """The ways of knowing that score."""
+        return self.config.names if self.config.reduction == "learned" else ()
+
+    def described(self) -> dict[str, Any]:
+        """What makes it the same model, by keys of the run file below `model`, as JSON."""
+        parts = {"vision": described(self.vision.config), "language": described(self.language.config)}
+        parts["arr_coc"] = self.config.model_dump(mode="json", exclude=RETUNED)
+        return {f"{part}.{key}": value for part, values in parts.items() for key, value in values.items()}
+
+    def save(self, folder: Path) -> None:
+        """Encoder and language model as Hugging Face folders, the parts between them as safetensors."""
+        self.vision.model.save_pretrained(folder / "vision")
+        self.language.save_pretrained(folder / "language")
+        between = folder / "arr_coc"
+        between.mkdir(parents=True, exist_ok=True)
+        inside = {name: tensor for name, tensor in self.state_dict().items() if name.partition(".")[0] in PARTS}
+        save_file({name: tensor.cpu().contiguous() for name, tensor in inside.items()}, between / "model.safetensors")
+        (between / "config.json").write_text(json.dumps(self.config.model_dump(mode="json")) + "\n")
+
     def forward(
-        self, pixels: Tensor, ids: Tensor, asked: Tensor, budget: int, keys: Sequence[int]
+        self,
+        pixels: Tensor,
+        ids: Tensor,
+        asked: Tensor,
+        budget: int,
+        keys: Sequence[int],
+        *,
+        reduction: Reduction | None = None,
     ) -> tuple[Tensor, Seen]:
         """Logits of each token of the text, [B, T, V], and what was seen.
 
         pixels [B, 3, S, S]; ids [B, T] the text, question and answer; asked [B, T] bool: which of it is the question;
-        keys: a number for each sample, which `random` draws by.
+        keys: a number for each sample, which `random` draws by; reduction: another than the configuration's.
         """
         words = self.language.get_input_embeddings()(ids)
         share = asked / asked.sum(1, keepdim=True).clamp_min(1)
         query = torch.einsum("bt,btd->bd", share, words)
-        seen = self.see(pixels, query, budget, keys)
+        seen = self.see(pixels, query, budget, keys, reduction or self.config.reduction)
         given = torch.cat([seen.tokens.to(words.dtype), words], dim=1)
         kept = ids.shape[1] + 1
         logits = self.language(inputs_embeds=given, use_cache=False, logits_to_keep=kept).logits
         return logits[:, -kept:-1], seen
 
-    def see(self, pixels: Tensor, query: Tensor, budget: int, keys: Sequence[int]) -> Seen:
+    def see(self, pixels: Tensor, query: Tensor, budget: int, keys: Sequence[int], reduction: Reduction) -> Seen:
         """An image in `budget` tokens, for a question."""
-        features = self.vision(pixel_values=pixels).last_hidden_state
-        if self.config.reduction != "learned":
-            cells, chosen = choose(self.config.reduction, self.side, budget, keys)
+        features = self.vision(pixels).flatten(1, 2)
+        if reduction != "learned":
+            cells, chosen = choose(reduction, self.side, budget, keys)
             cells = Cells(cells.side, cells.boxes.to(features.device))
             chosen = chosen.to(features.device)
             gates, levels, relevance = torch.ones_like(chosen, dtype=features.dtype), None, None
@@ -119,7 +162,7 @@ class ArrCocModel(nn.Module):
             gates, levels = allocation.gates, allocation.tokens
         in_cells = torch.einsum("cp,bpd->bcd", cells.weights(), features.float())
         tokens = in_cells.gather(1, chosen[:, :, None].expand(-1, -1, in_cells.shape[2]))
-        tokens = self.adapter(tokens, cells.places()[chosen], gates)
+        tokens = self.adapter(tokens, cells.places()[chosen], gates, query)
         return Seen(tokens, cells.detail(chosen), levels, relevance)
 
     def judge(self, pixels: Tensor, query: Tensor) -> Relevance:
@@ -136,14 +179,21 @@ class ArrCocModel(nn.Module):
         return Relevance(scores, *self.tension_balancer(scores, query))
 
 
-def choose(reduction: str, side: int, budget: int, keys: Sequence[int]) -> tuple[Cells, Tensor]:
-    """The cells of a reduction that looks at neither image nor question, and which each sample gets, [B, budget].
+def build(model: Model, vision: VisionEncoder, *, vocab_size: int, end_of_text: int) -> ArrCocModel:
+    """All but the encoder, which is there, in fp32, on the CPU, ready to train. New weights are drawn from torch's
+    generator: seed it before.
 
     Raises:
-        ValueError: there are fewer patches.
+        ModelError: a part can't be had as the run file asks for it.
     """
-    if budget > side * side:
-        raise ValueError(f"model.arr_coc.budgets: {budget} tokens are more than the encoder's {side * side} patches")
+    if model.language is None or model.arr_coc is None:
+        raise ModelError("kind arr-coc needs model.vision, model.language and model.arr_coc in the run file")
+    language = build_model(model.language, vocab_size=vocab_size, end_of_text=end_of_text, key="model.language")
+    return ArrCocModel(vision, language, model.arr_coc).train()
+
+
+def choose(reduction: Reduction, side: int, budget: int, keys: Sequence[int]) -> tuple[Cells, Tensor]:
+    """The cells of a reduction that looks at neither image nor question, and which each sample gets, [B, budget]."""
     if reduction == "pooled":
         return evenly_pooled(side, budget), torch.arange(budget).expand(len(keys), budget)
     if reduction == "uniform":

@@ -1,0 +1,174 @@
+"""The honest comparison: `python -m workloads.arr_coc.compare [RUN.yaml] [--seeds N]`. It says what it says.
+
+Of each seed, encoder, adapter and language model are trained once, on tokens that were chosen in every way that needs
+no learning, and frozen. Then what scores is trained for itself, whole and without each way of knowing. So every row of
+the table answers the same questions with the same weights: only which tokens there are differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.optim import AdamW
+
+from agent.config import RunConfig, RunFileError, Training, load_run
+from agent.config.arr_coc import NAMES, Reduction, Ways
+from workloads.arr_coc.data import Read, read
+from workloads.arr_coc.measure import evaluate, summed_loss
+from workloads.arr_coc.model import ArrCocModel, beside_the_answer, build
+from workloads.arr_coc.questions import Questions, questions_of
+from workloads.arr_coc.report import Point, plot, table
+from workloads.arr_coc.shown import as_png
+from workloads.errors import DataError, ModelError
+from workloads.models.vision import build_vision
+from workloads.pictures.batches import Batches, eval_batches
+from workloads.stages.schedule import learning_rate_factor
+
+UNLEARNED: tuple[Reduction, ...] = ("random", "uniform", "pooled")
+EVAL_BATCH = 96
+RUN = Path("workloads/arr_coc/run.yaml")
+OUT = Path("out/arr-coc-comparison")
+
+
+@dataclass
+class Comparison:
+    """One seed's rows, measured as they become ready."""
+
+    run: RunConfig
+    seed: int
+    steps: int
+    """For what all rows share."""
+    more: int
+    """For what scores, in each row of ours."""
+
+    def __post_init__(self) -> None:
+        run = self.run
+        if run.model is None or run.model.vision is None or run.model.arr_coc is None or run.data is None:
+            raise DataError("the comparison needs a run file of kind arr-coc")
+        self.model, self.config, self.training = run.model, run.model.arr_coc, run.training
+        torch.manual_seed(self.seed)
+        vision = build_vision(run.model.vision)
+        self.data: Read = read(run, vision.image_size)
+        pictures = run.data.pictures
+        token = self.data.shape.image_token
+        self.batches = Batches(
+            self.data.opened.train, self.data.shape, pictures, seed=self.seed,
+            global_batch=self.training.global_batch, micro_batch=self.training.micro_batch,
+        )  # fmt: skip
+        held = eval_batches(self.data.opened.held[0], self.data.shape, pictures, micro_batch=EVAL_BATCH)
+        self.held: list[Questions] = [questions_of(batch, token) for batch in held]
+        choosing = self.model.model_copy(update={"arr_coc": self.config.model_copy(update={"reduction": "pooled"})})
+        self.shared = build(
+            choosing, vision, vocab_size=len(self.data.tokenizer), end_of_text=self.data.shape.end_token
+        )
+        self.points: list[Point] = []
+
+    def all_rows(self) -> list[Point]:
+        """Train and measure."""
+        budgets = self.config.budgets
+        everything = max(budgets)
+        self._fit(self.shared, self.steps, UNLEARNED)
+        for part in self.shared.parameters():
+            part.requires_grad_(False)
+        self._measure(self.shared, "full", (everything,), "uniform")
+        fewer = tuple(budget for budget in budgets if budget != everything)
+        for reduction in UNLEARNED:
+            self._measure(self.shared, reduction, fewer, reduction)
+        rows: dict[str, Ways] = {"ours": "all"}
+        for name in NAMES:
+            rows[f"ours, no {name}"] = f"no_{name}"  # type: ignore[assignment] # each is one of them
+        for row, ways in rows.items():
+            torch.manual_seed(self.seed)
+            config = self.config.model_copy(update={"ways": ways, "reduction": "learned"})
+            ours = ArrCocModel(self.shared.vision, self.shared.language, config)
+            ours.adapter = self.shared.adapter
+            self._fit(ours, self.more, ("learned",))
+            self._measure(ours, row, fewer, "learned")
+        return self.points
+
+    def _fit(self, model: ArrCocModel, steps: int, reductions: Sequence[Reduction]) -> None:
+        """Train what is not frozen, from the first sample on; each step draws a reduction and a budget."""
+        self.batches.load_state_dict(self.batches.state_dict() | {"samples": 0})
+        training, config = self.training, model.config
+        trained = [param for param in model.parameters() if param.requires_grad]
+        optimizer = _optimizer(trained, training)
+        model.train()
+        for step in range(steps):
+            batch = next(self.batches)
+            budget = config.budgets[int(torch.randint(len(config.budgets), ()))]
+            reduction = reductions[int(torch.randint(len(reductions), ()))]
+            for micro in batch.micro_batches:
+                asked = questions_of(micro, self.data.shape.image_token)
+                logits, seen = model(asked.pixels, asked.ids, asked.asked, budget, asked.keys, reduction=reduction)
+                loss = summed_loss(logits, asked.labels) / batch.targets
+                loss = loss + beside_the_answer(seen, config) / training.global_batch
+                loss.backward()  # type: ignore[no-untyped-call]
+            if training.clip_norm:
+                torch.nn.utils.clip_grad_norm_(trained, training.clip_norm)
+            factor = learning_rate_factor(
+                step, schedule=training.schedule, warmup_steps=steps // 20, max_steps=steps,
+                min_ratio=training.min_learning_rate_ratio,
+            )  # fmt: skip
+            for group in optimizer.param_groups:
+                group["lr"] = training.learning_rate * factor
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    def _measure(self, model: ArrCocModel, row: str, budgets: Sequence[int], reduction: Reduction) -> None:
+        for budget in budgets:
+            began = time.process_time()
+            sums = evaluate(model, self.held, budget, reduction=reduction)
+            ms = 1000 * (time.process_time() - began) / sums.samples
+            self.points.append(Point(row, self.seed, budget, sums.accuracy, sums.iou, ms))
+            print(
+                f"seed {self.seed}: {row} at {budget} tokens: accuracy {sums.accuracy:.3f}, IoU {sums.iou:.3f}, "
+                f"{ms:.2f} ms a sample",
+                flush=True,
+            )
+
+
+def _optimizer(trained: Sequence[nn.Parameter], training: Training) -> AdamW:
+    groups = [
+        {"params": [param for param in trained if param.ndim >= 2], "weight_decay": training.weight_decay},
+        {"params": [param for param in trained if param.ndim < 2], "weight_decay": 0.0},
+    ]
+    return AdamW(groups, lr=training.learning_rate, betas=training.betas, fused=True)
+
+
+def main() -> None:
+    """The command line. What a seed gave is kept in OUT, and not computed again while it is there."""
+    parser = argparse.ArgumentParser(prog="python -m workloads.arr_coc.compare", description=__doc__)
+    parser.add_argument("run", nargs="?", type=Path, default=RUN, help="a run file of kind arr-coc [%(default)s]")
+    parser.add_argument("--seeds", type=int, default=5, help="how many of them [%(default)s]")
+    parser.add_argument("--steps", type=int, default=800, help="of what all rows share [%(default)s]")
+    parser.add_argument("--more", type=int, default=300, help="of what scores, in each row of ours [%(default)s]")
+    parser.add_argument("--out", type=Path, default=OUT, help="the folder for table and plot [%(default)s]")
+    given = parser.parse_args()
+    try:
+        run = load_run(given.run)
+        given.out.mkdir(parents=True, exist_ok=True)
+        points: list[Point] = []
+        for seed in range(given.seeds):
+            kept = given.out / f"seed-{seed}-{given.steps}-{given.more}.json"
+            if not kept.exists():
+                found = Comparison(run, seed, given.steps, given.more).all_rows()
+                kept.write_text(json.dumps([asdict(point) for point in found], indent=1) + "\n")
+            points += [Point(**point) for point in json.loads(kept.read_text())]
+    except (RunFileError, DataError, ModelError, OSError) as error:
+        sys.exit(f"error: {error}")
+    (given.out / "table.md").write_text(table(points))
+    (given.out / "plot.png").write_bytes(as_png(plot(points)))
+    print(table(points))
+    print(f"{given.out}/table.md, {given.out}/plot.png")
+
+
+if __name__ == "__main__":
+    main()
