@@ -327,9 +327,9 @@ class Line:
         try:
             values = json.loads(self._store.read(name, timeout=timeout))
             refuse_newer(values, reads=LINE_FORMAT, where=f"{self._store.url}/{name}")
-            lists = {key: tuple(values.get(key, ())) for key in ("checkpoints", "due", "spikes")}
-            return LineEntry(**{**values, **lists})
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            lists = {key: tuple(values[key]) for key in ("checkpoints", "due")}
+            return LineEntry(**{**values, **lists, "spikes": tuple(values.get("spikes", ()))})
+        except (ValueError, TypeError, KeyError) as error:
             raise StoreError(f"{self._store.url}/{name} is no entry of a line: {error!r}") from error
         except NotFound as error:
             raise StoreError(f"{self._store.url}/{name} was there, and is gone: {error}") from error

@@ -51,8 +51,8 @@ class Workload(Section):
     nothing else. Default: null (a script's `python` is the agent's)."""
 
     no_secret: Many[InCode] = ()
-    """kinds `script` and `command`: files of the code that look as if they held a secret, and hold none. Default: []
-    (what looks so is refused)."""
+    """kinds `script` and `command`: files of the code that look as if they held a secret, and hold none.
+    Default: [] (what looks so is refused)."""
 
     setup: InCode | None = None
     """kinds `script` and `command`: a script in the code, run by bash on each new VM before the program first starts,

@@ -148,3 +148,24 @@ def test_a_copy_of_the_batches_is_none_of_the_tokens() -> None:
     next(twin)
     assert twin.rows is batches.rows
     assert (twin.samples, batches.samples) == (4, 0)
+
+
+@given(spans=st.lists(st.tuples(st.integers(0, 60), st.integers(1, 9)), max_size=3), cut=st.integers(0, 12))
+@settings(deadline=None, max_examples=40)
+def test_what_is_passed_over_is_never_handed_out_and_nothing_else_is_missed(
+    spans: list[tuple[int, int]], cut: int
+) -> None:
+    passed = [(start, start + length) for start, length in spans]
+    straight = rows_of(make_batches(), 40)
+    wanted = [row for at, row in enumerate(straight) if not any(start <= at < end for start, end in passed)]
+
+    batches = make_batches()
+    batches.pass_over(passed)
+    got = rows_of(batches, cut)
+    resumed = make_batches()
+    resumed.load_state_dict(batches.state_dict())
+    resumed.pass_over(passed)
+    got += rows_of(resumed, 15 - cut if cut < 15 else 0)
+
+    assert got == wanted[: len(got)]
+    assert len(got) == 60

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,14 +20,16 @@ from spot_training.protocol.messages import (
     Finished,
     Heartbeat,
     Hello,
+    Line,
     Refused,
     Save,
     StageComplete,
     Staged,
 )
+from spot_training.state import StateError
 
 from tests.spot_training.agent import FRESH, PATIENCE_S, Agent
-from tests.spot_training.conftest import Run
+from tests.spot_training.conftest import Position, Run
 
 GLANCE_S = 0.1
 
@@ -97,6 +100,41 @@ def test_a_long_start_a_long_restore_and_a_long_end_are_no_hang(agent: Agent) ->
         trainer.send(Finished())
         finishing.join(PATIENCE_S)
         assert not finishing.is_alive()
+
+
+class Walk(Position):
+    """Data that knows where it is, and can leave out some of itself."""
+
+    def place(self) -> int:
+        return self.at
+
+    def pass_over(self, spans: Sequence[Any]) -> None:
+        self.spans = spans
+
+
+def test_each_line_tells_the_data_that_was_trained_on_since_the_one_before(agent: Agent) -> None:
+    run = Run()
+    run.data = Walk()
+    run.data.at = 4
+    with Session.open() as session:
+        agent.trainer().send(replace(FRESH, passed_over={"data": [[7, 9]]}))
+        track(session, run)
+        for step in session.steps(3):
+            run.step()
+            if step != 1:
+                session.log(loss=1.0)
+        assert run.data.spans == [[7, 9]]
+        lines = [agent.next(lambda message: isinstance(message, Line)) for _ in range(2)]
+        session.close()  # nobody would commit its last step
+    assert [(line.step, line.data) for line in lines] == [(0, {"data": [4, 5]}), (2, {"data": [5, 7]})]
+
+
+@pytest.mark.parametrize("passed_over", [{}, {"other": [[7, 9]]}])
+def test_what_can_not_pass_over_data_is_refused_before_the_first_step(agent: Agent, passed_over: Any) -> None:
+    with Session.open() as session:
+        agent.trainer().send(replace(FRESH, passed_over=passed_over))
+        with pytest.raises(StateError, match=r"supervision\.spike\.skip.* can pass over data"):
+            track(session, Run())
 
 
 def step_once(session: Session) -> None:

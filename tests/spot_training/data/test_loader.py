@@ -437,3 +437,34 @@ def test_the_state_is_small_and_goes_through_json() -> None:
     state = loader.state_dict()
     assert json.loads(json.dumps(state)) == state
     assert (state["epoch"], state["batch"]) == (0, 2)
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+@given(first=st.integers(0, 15), count=st.integers(1, 9), cut=st.integers(0, 12))
+@settings(deadline=None, max_examples=12)
+def test_batches_that_are_passed_over_are_left_out_and_the_others_are_the_very_same(
+    first: int, count: int, cut: int, ahead: bool
+) -> None:
+    """An epoch has 7; what is passed over may be all of one, and what follows the cut may begin in it."""
+    straight = make()
+    places = [straight.place()]
+    batches = straight.forever()
+    every = []
+    for _ in range(26):
+        every += read(batches, 1)
+        places.append(straight.place())
+    spans = [[places[first], places[first + count]]]
+    wanted = every[:first] + every[first + count :]
+
+    loader = make()
+    loader.pass_over(spans)
+    batches = loader.forever()
+    got = read(batches, cut)
+    if ahead:
+        loader.on_first_boundary()  # `cut` batches were fetched for the steps to come
+        got = []
+    loader = resumed(make, loader.state_dict())
+    loader.pass_over(spans)
+    got += read(loader.forever(), 26 - count - len(got))
+
+    assert got == wanted[: len(got)]
