@@ -74,6 +74,8 @@ WAITS = (
     Wait("at max_cost, what is staged is committed", 600.0, "agent.run.spending:_COMMIT_TIMEOUT_S", _DRAIN),
     # The border between two machines' stages
     Wait("a call about the border", 30.0, "agent.run.border:_CALL_TIMEOUT_S", _AWAY),
+    Wait("a call of going back", 30.0, "agent.run.rollback:_CALL_TIMEOUT_S", _AWAY),
+    Wait("what a metric was before is asked", 30.0, "agent.trainer.spikes:_CALL_TIMEOUT_S", _AWAY),
     Wait("a border's state, staged already, is committed", 600.0, "agent.run.border:_COMMIT_TIMEOUT_S", _DRAIN),
     Wait("the next stages' group is started", 900.0, "agent.run.border:_GROUP_PATIENCE_S", _GROUP),
     Wait("stages that have not begun are waited for", 600.0, "agent.run.border:_BORDER_PATIENCE_S", _GROUP),

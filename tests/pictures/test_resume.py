@@ -118,7 +118,7 @@ def files(batches: Sequence[GlobalBatch]) -> Iterator[str]:
                     yield sample.images[0].file
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     wanted=st.builds(
         Wanted,

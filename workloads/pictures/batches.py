@@ -6,6 +6,7 @@ import hashlib
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -51,7 +52,8 @@ class Batches:
         self.micro_batch, self.rank, self.world_size = micro_batch, rank, world_size
         self.samples = self.broken = 0
         draws = Draws([len(source) for source in sources], [source.weight for source in sources], seed=seed)
-        self._planner = Planner(draws, self._length, rows=global_batch, room=shape.sequence_length, pack=pictures.pack)
+        length = partial(_length, self.sources, shape.tokens_per_image)
+        self._planner = Planner(draws, length, rows=global_batch, room=shape.sequence_length, pack=pictures.pack)
         self._micro_batches = global_batch // (micro_batch * world_size)
         self._maker = Maker(
             sources,
@@ -80,7 +82,6 @@ class Batches:
 
     def __next__(self) -> GlobalBatch:
         if self._made is None:
-            self._plans.clear()
             self._made = self._loader()
         batches: list[Batch] = []
         broken: list[str] = []
@@ -118,30 +119,24 @@ class Batches:
         self._made = None
 
     def _loader(self) -> Iterator[Made]:
+        self._plans = deque()
+        jobs = _Jobs(
+            self._planner,
+            self.samples,
+            self._plans,
+            rank=self.rank,
+            ranks=self.world_size,
+            size=self.micro_batch,
+        )
         loader: DataLoader[Made] = DataLoader(
             self._maker,
             batch_size=None,
-            sampler=_Jobs(self),
+            sampler=jobs,
             num_workers=self.pictures.workers,
             collate_fn=_as_made,
             generator=torch.Generator(),  # else the workers' seed is drawn from the model's, once more at each resume
         )
         return iter(loader)
-
-    def _jobs(self) -> Iterator[Rows]:
-        """This rank's micro-batches from the next global batch on: ahead of what was handed out."""
-        start = self.samples
-        while True:
-            plan = self._planner.at(start)
-            self._plans.append(plan)
-            share = len(plan.rows) // self.world_size
-            mine = plan.rows[self.rank * share : (self.rank + 1) * share]
-            for first in range(0, share, self.micro_batch):
-                yield mine[first : first + self.micro_batch]
-            start = plan.stop
-
-    def _length(self, draw: Draw) -> int:
-        return self.sources[draw.source].length(draw.row, self.shape.tokens_per_image)
 
     def _count(self, broken: list[str]) -> None:
         for name in broken:
@@ -157,11 +152,28 @@ class Batches:
 
 
 class _Jobs(Sampler[Rows]):
-    def __init__(self, batches: Batches) -> None:
-        self._batches = batches
+    """A rank's micro-batches from the global batch on that begins with sample `start`; `plans` gets those begun.
+
+    It knows nothing of `Batches`, so that workers end when that is dropped, and not when garbage is collected."""
+
+    def __init__(self, planner: Planner, start: int, plans: deque[Plan], *, rank: int, ranks: int, size: int) -> None:
+        self._planner, self._start, self._plans = planner, start, plans
+        self._rank, self._ranks, self._size = rank, ranks, size
 
     def __iter__(self) -> Iterator[Rows]:
-        return self._batches._jobs()
+        start = self._start
+        while True:
+            plan = self._planner.at(start)
+            self._plans.append(plan)
+            share = len(plan.rows) // self._ranks
+            mine = plan.rows[self._rank * share : (self._rank + 1) * share]
+            for first in range(0, share, self._size):
+                yield mine[first : first + self._size]
+            start = plan.stop
+
+
+def _length(sources: Sequence[Source], tokens_per_image: int, draw: Draw) -> int:
+    return sources[draw.source].length(draw.row, tokens_per_image)
 
 
 def _as_made(made: Any) -> Any:
