@@ -13,6 +13,7 @@ from typer.core import TyperCommand
 
 from agent.config import RunConfig, RunFileError
 from agent.config.program import not_promised
+from infra.operate import checkpoints
 from infra.operate import commands as cloud_commands
 from infra.operate.experiments import command as ablate_command
 from infra.operate.reference import draw_fields
@@ -208,4 +209,5 @@ rehearse_command.register(app)
 ablate_command.register(app)
 validate_command.register(app)
 status_command.register(app)
+app.add_typer(checkpoints.app, name="checkpoints")
 cloud_commands.register(app)

@@ -41,7 +41,10 @@ INFRA_FLOORS = [
     ["infra.local", "infra.stacks"],
     ["infra.packing"],
 ]
-INFRA_MAY = {"agent.config", "agent.store", "spot_training.protocol"}
+READS = "agent.checkpoint.components"
+"""Checkpoints as they are in the bucket, for whoever takes their weights."""
+
+INFRA_MAY = {"agent.config", "agent.store", "spot_training.protocol", READS}
 """What all of infra may import of the others."""
 
 MEASURES = {
@@ -54,7 +57,7 @@ MEASURES = {
 }
 """The benchmark and the demo drive the agent itself, and read what it left."""
 
-WORKLOADS_MAY = {"agent.config", "agent.store", "spot_training"}
+WORKLOADS_MAY = {"agent.config", "agent.store", "spot_training", READS}
 TRAINERS = {"workloads.llm", "workloads.vlm", "workloads.arr_coc"}
 """What two of them need is in a room of its own: nobody imports a trainer."""
 

@@ -6,6 +6,8 @@ attributes that change while training.
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -88,6 +90,18 @@ class ModuleThing(Thing):
         """The parameters as the last save found them, by name: the tree is not walked."""
         for path, parameter in self._parameters.items():
             yield f"{self.name}.{path}", parameter
+
+    def configs(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The configurations of whole models of transformers in it, by their paths: for who takes the weights out."""
+        found: list[str] = []
+        for path, part in self._modules.items():
+            if any(not over or path.startswith(f"{over}.") for over in found):
+                continue
+            config = getattr(part, "config", None)
+            if hasattr(config, "model_type") and callable(said := getattr(config, "to_json_string", None)):
+                with contextlib.suppress(ValueError, TypeError):  # one that can't be told is left out
+                    yield f"{self.name}.{path}".rstrip("."), json.loads(said(use_diff=False))
+                found.append(path)
 
     def check(self, packed: dict[str, Any], tensors: Mapping[str, Tensor]) -> Iterator[str]:
         ours: dict[str, Tensor] = dict(self.module.named_parameters())

@@ -68,6 +68,10 @@ class TrainState:
             if isinstance(part, Optimizer):
                 self.things[name] = OptimizerThing(name, part, self.names)
         self._copies = Copies()
+        self._configs = {
+            path: config for thing in self.things.values() if isinstance(thing, ModuleThing)
+            for path, config in thing.configs()
+        }  # fmt: skip
         self.end: int | None = None
         """The step that the run ends with, where its loop said so: for who reads the checkpoint's manifest."""
 
@@ -122,6 +126,8 @@ class TrainState:
         values = {"format": FORMAT, "step": boundary.step, "rng": boundary.rng.to_json(), "tracked": tracked}
         if self.end is not None:
             values["end"] = self.end
+        if self._configs:
+            values["configs"] = self._configs
         return Snapshot(packing.tensors | boundary.tensors | boundary.rng.tensors, values)
 
     def load(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
