@@ -7,7 +7,6 @@ component is what lies below one path. Every part that is read is held against t
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,10 +19,9 @@ from spot_training.protocol.layout import Layout, LayoutError, Slot, plan_layout
 from agent.checkpoint.bucket import Checkpoints, Entry
 from agent.checkpoint.listing import read_part
 from agent.checkpoint.manifest import Manifest, ManifestError, Part
+from agent.config.places import CHECKPOINT
 from agent.store import Corrupt, NotFound, open_store
 
-ADDRESS = re.compile(r"(?P<url>(?:gs://|file:///)[^@\s]+/(?P<run_id>[a-z][a-z0-9-]*))(?:@(?P<step>\d+))?")
-"""gs://BUCKET/PREFIX/RUN_ID, and @STEP for another than the newest checkpoint."""
 _CALL_S = 120.0
 _CONNECTIONS = 8
 
@@ -204,9 +202,9 @@ def opened(url: str, step: int | None = None) -> Checkpoint:
 
 def of_address(address: str) -> Checkpoint:
     """The checkpoint at gs://BUCKET/PREFIX/RUN_ID@STEP. Raises ComponentError, StoreError."""
-    if not (found := ADDRESS.fullmatch(address)):
+    if not (found := CHECKPOINT.fullmatch(address)):
         raise ComponentError(f"{address!r} names no checkpoint: write gs://BUCKET/PREFIX/RUN_ID@STEP")
-    return opened(found["url"], int(found["step"]) if found["step"] else None)
+    return opened(found["url"], int(found["step"]))
 
 
 def is_below(name: str, path: str) -> bool:

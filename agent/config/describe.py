@@ -33,7 +33,7 @@ def describe_fields(section: type[Section] = RunConfig, *, prefix: str = "") -> 
         text = re.sub(r"\s+", " ", field.description or "")
         parts = _DOCSTRING.match(text)
         assert parts is not None  # the pattern matches every text
-        path = f"{prefix}{name}{'[]' if many and inner else ''}"
+        path = f"{prefix}{field.alias or name}{'[]' if many and inner else ''}"
         yield FieldDoc(path, parts["meaning"], parts["unit"] or "", parts["default"] or "", inner is not None)
         if inner is not None:
             yield from describe_fields(inner, prefix=f"{path}.")
@@ -48,7 +48,7 @@ def field_at(where: Sequence[str | int]) -> FieldInfo | None:
             continue
         if section is None:
             return field
-        field = section.model_fields.get(key)
+        field = _fields(section).get(key)
         section = _section_in(field.annotation)[0] if field is not None else None
     return field
 
@@ -56,10 +56,15 @@ def field_at(where: Sequence[str | int]) -> FieldInfo | None:
 def keys_at(where: Sequence[str | int]) -> list[str]:
     """The keys that a mapping at this place of a run file can have."""
     if not where:
-        return list(RunConfig.model_fields)
+        return list(_fields(RunConfig))
     field = field_at(where)
     section = _section_in(field.annotation)[0] if field is not None else None
-    return list(section.model_fields) if section is not None else []
+    return list(_fields(section)) if section is not None else []
+
+
+def _fields(section: type[Section]) -> dict[str, FieldInfo]:
+    """As they are called in a run file: `from` is no name that Python lets an attribute have."""
+    return {field.alias or name: field for name, field in section.model_fields.items()}
 
 
 def _section_in(annotation: Any) -> tuple[type[Section] | None, bool]:

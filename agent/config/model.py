@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from agent.config.arr_coc import ArrCoc
-from agent.config.places import HuggingFaceName
+from agent.config.places import HuggingFaceName, StartFrom
 from agent.config.refusal import Refusal, Section
 
 
@@ -18,6 +18,10 @@ class Language(Section):
 
     config: dict[str, Any] | None = None
     """A transformers configuration with its model_type: training starts from random weights. Default: null."""
+
+    from_: StartFrom | None = Field(default=None, alias="from")
+    """A checkpoint of another run, gs://BUCKET/PREFIX/RUN_ID@STEP: this part begins with its weights there, whose
+    shapes must be the same. Default: null."""
 
     def refusals(self) -> Iterator[Refusal]:
         yield from refused_origin(self, "qwen3")
@@ -31,6 +35,10 @@ class Vision(Section):
 
     config: dict[str, Any] | None = None
     """A transformers configuration with its model_type: training starts from random weights. Default: null."""
+
+    from_: StartFrom | None = Field(default=None, alias="from")
+    """A checkpoint of another run, gs://BUCKET/PREFIX/RUN_ID@STEP: this part begins with its weights there, whose
+    shapes must be the same. Default: null."""
 
     def refusals(self) -> Iterator[Refusal]:
         yield from refused_origin(self, "siglip_vision_model")
@@ -49,6 +57,10 @@ class Connector(Section):
 
     visual_words: int | None = Field(default=None, ge=8, le=1_000_000)
     """kind `ovis`: rows of the visual embedding table. Unit: rows. Default: null (65536, as Ovis has)."""
+
+    from_: StartFrom | None = Field(default=None, alias="from")
+    """A checkpoint of another run, gs://BUCKET/PREFIX/RUN_ID@STEP: this part begins with its weights there, whose
+    shapes must be the same. Default: null."""
 
     def refusals(self) -> Iterator[Refusal]:
         if self.kind != "ovis" and self.visual_words is not None:
@@ -71,6 +83,12 @@ class Model(Language):
     """Kind `arr-coc`: how an image is shared out among tokens. Default: null."""
 
     @property
+    def starts(self) -> dict[str, str]:
+        """The parts that begin with another run's weights, and where those are; "" is a language model by itself."""
+        parts = {"vision": self.vision, "connector": self.connector, "language": self.language, "": self}
+        return {name: part.from_ for name, part in parts.items() if part is not None and part.from_ is not None}
+
+    @property
     def sees(self) -> bool:
         """Whether it is given by its parts."""
         return bool({"vision", "language", "connector"} & self.model_fields_set)
@@ -84,9 +102,8 @@ class Model(Language):
         if not self.sees:
             yield from refused_origin(self, "qwen3")
             return
-        for key in ("name", "config"):
-            if getattr(self, key) is not None:
-                fix = f"write language.{key}, or leave it out"
+        for key, value in (("name", self.name), ("config", self.config), ("from", self.from_)):
+            if value is not None:
                 fix = f"write language.{key}, or leave it out"
                 yield Refusal((key,), "the model is given by its parts already", fix)
         for key, what in (("vision", "encoder of its images"), ("language", "language model")):

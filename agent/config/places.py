@@ -11,6 +11,8 @@ from agent.config.refusal import refuse
 PACKED = re.compile(r"(gs|file)://.+/[0-9a-f]{64}\.tar\.gz")
 """Where packed code is: named by its digest."""
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9_.-]{1,220}[a-z0-9]")
+CHECKPOINT = re.compile(r"(?P<url>(?:gs://|file:///)[^@\s]+/(?P<run_id>[a-z][a-z0-9-]*))@(?P<step>\d+)")
+"""Where a checkpoint of a run is."""
 STANDARD_LIBRARY = "stdlib"
 SCENES = ("scenes:stamps", "scenes:emoji", "scenes:digits")
 """Pictures with questions that are composed on the machine: workloads/scenes."""
@@ -97,12 +99,25 @@ def _check_saves_to(folder: Path) -> Path:
     return folder
 
 
+def _check_start(address: str) -> str:
+    if not CHECKPOINT.fullmatch(address):
+        raise refuse(
+            f"{address!r} names no checkpoint",
+            "write gs://BUCKET/PREFIX/RUN_ID@STEP; `spot checkpoints ls` lists the steps",
+        )
+    if address.startswith("gs://"):
+        _check_bucket_name(address)
+    return address
+
+
 def _path(value: object) -> object:
     return Path(value) if isinstance(value, str) else value
 
 
 Bucket = Annotated[str, AfterValidator(check_bucket), Field(examples=["gs://my-bucket/runs", "file:///data/runs"])]
 Source = Annotated[str, AfterValidator(_check_source), Field(min_length=1)]
+StartFrom = Annotated[str, AfterValidator(_check_start)]
+"""A checkpoint of another run."""
 HuggingFaceName = Annotated[str, AfterValidator(_resolve_name), Field(min_length=1)]
 """A name on the Hugging Face hub, or a folder when it starts with `.`, `/` or `~`."""
 Code = Annotated[str, AfterValidator(_check_code), Field(min_length=1)]

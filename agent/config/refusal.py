@@ -29,7 +29,9 @@ def refuse(reason: str, fix: str) -> PydanticCustomError:
 class Section(BaseModel):
     """A mapping of the run file: unknown keys, wrong types and its own `refusals` are all errors."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        strict=True, frozen=True, extra="forbid", use_attribute_docstrings=True, serialize_by_alias=True
+    )
 
     def refusals(self) -> Iterator[Refusal]:
         """Combinations of this section's values that can't work; asked only when each value is valid."""

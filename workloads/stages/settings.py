@@ -19,13 +19,17 @@ Decision = Literal["taken", "same model", "same tokens", "refused"]
 DECISIONS: dict[str, Decision] = {
     "model.name": "same model",
     "model.config": "same model",
+    "model.from": "same model",  # the weights that it began with
     "model.vision.name": "same model",
     "model.vision.config": "same model",
+    "model.vision.from": "same model",
     "model.language.name": "same model",
     "model.language.config": "same model",
+    "model.language.from": "same model",
     "model.connector.kind": "same model",
     "model.connector.merge": "same model",
     "model.connector.visual_words": "same model",
+    "model.connector.from": "same model",
     "data.source": "same tokens",
     "data.include": "same tokens",
     "data.text_field": "same tokens",

@@ -15,6 +15,7 @@ BY_ITSELF = {
     "stages[].checkpoint_every": "cadence_at",
     "ablations.most": "Ablations.refusals",
     "tracking.wandb.entity": "tracking_environment",
+    **{f"model.{part}from": "Model.starts" for part in ("", "vision.", "language.", "connector.")},
 }
 """Read inside agent/config, where that is all that there is to do."""
 REFUSED = ("price_cap",)
