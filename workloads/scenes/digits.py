@@ -12,7 +12,9 @@ SIZE = 128
 """Pixels of a side."""
 HEIGHTS = (18, 24)
 """Pixels, of the font; a digit is two thirds of it high."""
-_NOISE = 24
+_NOISE = 0.2
+_GRAIN = 2
+"""Pixels of a side: coarse noise hides as much, and fills a quarter of the disk."""
 
 
 def plan_digits(number: int, source: Random) -> Plan:
@@ -27,8 +29,9 @@ def plan_digits(number: int, source: Random) -> Plan:
 def paint_digits(plan: Plan, source: Random) -> tuple[Image.Image, dict[Cell, Box]]:
     """The picture, RGB, and the box of each digit's ink: anywhere in its quarter, in black or white over noise."""
     picture = background(SIZE, source)
-    noise = Image.frombytes("RGB", (SIZE, SIZE), source.randbytes(3 * SIZE * SIZE))
-    picture = Image.blend(picture, noise, _NOISE / 128)
+    grains = SIZE // _GRAIN
+    noise = Image.frombytes("RGB", (grains, grains), source.randbytes(3 * grains * grains))
+    picture = Image.blend(picture, noise.resize((SIZE, SIZE), Image.Resampling.NEAREST), _NOISE)
     draw, boxes, room = ImageDraw.Draw(picture), {}, SIZE // GRID
     for cell, digit in sorted(plan.placed.items()):
         font = ImageFont.load_default(source.randint(*HEIGHTS))
