@@ -7,6 +7,7 @@ NAMED := $(filter-out file,$(origin RUN))
 NEEDS_RUN := $(if $(NAMED),,which-run)
 CLOUD_RUN = $(if $(NAMED),$(RUN),workloads/llm/production.yaml)
 ARGS ?=
+THRESHOLDS ?= workloads/llm/thresholds.yaml
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -32,8 +33,8 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 SHARD ?=
-.PHONY: help venv demo llm ablations bench test test-slow scenarios strikes kinds examples programs rehearsals test-all check format lock clean another-torch
-.PHONY: synth doctor deploy diff start stop destroy logs ssh drill which-run validate checkov golden pages
+.PHONY: help venv demo llm ablations validate bench test test-slow scenarios strikes kinds examples programs rehearsals test-all check format lock clean another-torch
+.PHONY: synth doctor deploy diff start stop destroy logs ssh drill which-run terraform checkov golden pages
 
 ON_THE_PATH = printf '%s\n' 'For your own training, put spot on the PATH of this shell: source $(BIN)/activate' 'Then: spot run RUN.yaml'
 
@@ -42,6 +43,7 @@ help: ## Show this
 	@printf '%s\n' '' \
 	  'Variables (make TARGET NAME=VALUE):' \
 	  '  RUN        the run file; `make llm` has a default [$(RUN)]' \
+	  '  THRESHOLDS what `make validate` holds RUN against [$(THRESHOLDS)]' \
 	  '  ARGS       more arguments, for pytest or spot, such as "-k window -x" or "--event notice --follow"' \
 	  '  PYTHON     the Python to build .venv with, 3.11 or newer [$(PYTHON)]' \
 	  '  TORCH      the PyTorch build: a version, a wheel file or its address [$(TORCH)]' '' \
@@ -67,7 +69,7 @@ ablations: $(READY) ## Train RUN's experiments side by side on the local cloud, 
 synth: $(CLOUD) ## Write RUN's stacks as Terraform's JSON, and check them
 	@$(BIN)/spot synth $(CLOUD_RUN) $(ARGS)
 
-validate: $(CLOUD) ## Let Terraform itself read RUN's stacks, where it has Google's plugin
+terraform: $(CLOUD) ## Let Terraform itself read RUN's stacks, where it has Google's plugin
 	@$(BIN)/spot synth $(CLOUD_RUN)
 	@$(BIN)/python -m infra.proof.validate cdktf.out
 
@@ -111,6 +113,9 @@ drill: $(NEEDS_RUN) $(READY) ## Have one Spot VM of RUN taken away, for real
 
 which-run:
 	@echo 'Which run? Name its file: make $(firstword $(MAKECMDGOALS)) RUN=path/to/run.yaml' >&2; exit 2
+
+validate: $(READY) ## Train RUN, hold its metrics against THRESHOLDS, and leave nothing running
+	@$(BIN)/spot validate $(RUN) --thresholds $(THRESHOLDS) $(ARGS)
 
 bench: $(DEV) ## Measure saving, restoring and noticing; write out/bench/results.json
 	@$(BIN)/python -m infra.bench

@@ -33,7 +33,7 @@ def test_every_target_and_every_run_file_is_there(workflow: dict[Any, Any]) -> N
     makefile = (REPOSITORY / "Makefile").read_text()
     targets = set(re.findall(r"make ([a-z][a-z-]*)", " ".join(step.get("run", "") for step in _steps(workflow))))
     targets |= set(workflow["jobs"]["test"]["strategy"]["matrix"]["target"])
-    assert targets >= {"synth", "validate", "checkov", "deploy", "check", "test", "test-slow"}
+    assert targets >= {"synth", "terraform", "checkov", "deploy", "check", "test", "test-slow"}
     assert [target for target in targets if not re.search(rf"^{target}:", makefile, re.MULTILINE)] == []
     runs = workflow["jobs"]["stacks"]["strategy"]["matrix"]["run"]
     assert [run for run in runs if not (REPOSITORY / run).is_file()] == []
