@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.program.maker import code_folder
 from agent.trainer.attempt import Attempt
 from agent.trainer.folder.link import FolderLink
 
 _COMMIT_TIMEOUT_S = 600.0
 _FINAL_SAVE_S = 600.0
+_NOT_ITS_OWN = {".git", ".venv", "__pycache__", "out"}
+_MOST_LOOKED_AT, _MOST_TOLD = 20_000, 3
 
 
 @dataclass(frozen=True)
@@ -57,9 +62,13 @@ async def what_a_folder_misses(attempt: Attempt, link: FolderLink) -> Missing | 
             "is not known: start it in the foreground (`exec`, or `wait` for it)"
         )
     if not await asyncio.to_thread(_holds_a_file, link.folder):
+        place = code_folder(attempt.host.run, attempt.host.run_file, attempt.host.state_dir)
+        since = time.time() - (time.monotonic() - attempt.process.started)
+        elsewhere = await asyncio.to_thread(_written_elsewhere, place, link.folder, since)
+        wrote = f" (it wrote {', '.join(elsewhere)})" if elsewhere else ""
         return Missing(
             f"{link.folder}, where its result should be, holds no file: name the folder that it saves to in "
-            "workload.checkpoint_dir",
+            f"workload.checkpoint_dir{wrote}",
             everywhere=True,
         )
     await link.save("final", deadline=None, timeout=_FINAL_SAVE_S)
@@ -68,6 +77,23 @@ async def what_a_folder_misses(attempt: Attempt, link: FolderLink) -> Missing | 
 
 def _holds_a_file(folder: Path) -> bool:
     return any(path.is_file() for path in folder.rglob("*"))
+
+
+def _written_elsewhere(place: Path, folder: Path, since: float) -> list[str]:
+    """The largest files below `place` that are newer than `since` (a time of day) and not in `folder`."""
+    found: list[tuple[int, str]] = []
+    looked = 0
+    for at, folders, names in os.walk(place):
+        folders[:] = [name for name in folders if name not in _NOT_ITS_OWN and Path(at, name) != folder]
+        for name in names:
+            with contextlib.suppress(OSError):
+                info = Path(at, name).stat()
+                if info.st_mtime >= since:
+                    found.append((info.st_size, str(Path(at, name).relative_to(place))))
+        looked += len(names)
+        if looked > _MOST_LOOKED_AT:
+            break
+    return [name for _, name in sorted(found, reverse=True)[:_MOST_TOLD]]
 
 
 def _of_the_session(attempt: Attempt) -> Missing | None:

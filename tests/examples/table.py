@@ -26,6 +26,10 @@ class Row:
         return EXAMPLES / self.name
 
     @property
+    def run_id(self) -> str:
+        return self.name.replace("_", "-")
+
+    @property
     def missing(self) -> list[str]:
         return [name for name in self.needs if importlib.util.find_spec(name) is None]
 

@@ -42,7 +42,7 @@ that catch SIGTERM. Where nobody hears either, the event `notice_unheard` says s
 class Row:
     """`expects`: `PATH=TEXT` is a file that begins so, `PATH` one that is there, `!PATH` one that is not; `nothing`: no
     save; `old:PATH`, `mode:PATH=M`: its time and mode; `step=N`: the record's; `lost<S`: seconds; `used<S`, `used>S`:
-    how long the window was; `event:NAME`; `ending:CAUSE`."""
+    how long the window was; `event:NAME`; `ending:CAUSE`; `said:WORD`, why the run stops."""
 
     script: Path
     way: str

@@ -93,6 +93,8 @@ def holds(expected: str, outcome: Outcome) -> bool:
         return any(event["event"] == found[1] for event in outcome.events)
     if found := re.fullmatch(r"ending:(\w+)", expected):
         return outcome.ending is not None and outcome.ending.cause == found[1]
+    if found := re.fullmatch(r"said:(.+)", expected):
+        return outcome.ending is not None and found[1] in (outcome.ending.hopeless or "")
     if found := re.fullmatch(r"old:(.+)", expected):
         return (outcome.folder / found[1]).stat().st_mtime < 1.7e9
     if found := re.fullmatch(r"mode:(.+)=(\d+)", expected):

@@ -4,7 +4,10 @@
 # Expect: checkpoint-2/trainer_state.json !checkpoint-2/checkpoint-is-incomplete.txt step=2
 # How: signal=SIGTERM window=15 needs=accelerate
 
+import sys
 import time
+
+sys.path.pop(0)  # other rows there have the names of packages
 
 import torch
 from told import SAVES, ready

@@ -4,7 +4,10 @@
 # Expect: on_exception.ckpt=PK
 # How: signal=SIGTERM window=10 needs=lightning
 
+import sys
 import time
+
+sys.path.pop(0)  # other rows there have the names of packages
 
 import lightning
 import torch
@@ -22,7 +25,7 @@ class UntilTold(Callback):
 
 trainer = lightning.Trainer(
     accelerator="cpu", callbacks=[UntilTold(), OnExceptionCheckpoint(SAVES)], logger=False, enable_progress_bar=False,
-    enable_checkpointing=False, enable_model_summary=False,
+    enable_model_summary=False,
 )  # fmt: skip
 torch.set_num_threads(1)
 trainer.fit(BoringModel())
