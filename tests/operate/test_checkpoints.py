@@ -206,5 +206,8 @@ def test_a_part_of_a_model_starts_from_another_runs_checkpoint_where_all_of_it_f
         with pytest.raises(ModelError, match=why):
             start_part(wrong.connector, address, component="connector", key="model.connector.from")
         assert same(before, wrong.state_dict()), "nothing was changed"
-    with pytest.raises(ModelError, match=r"model\.vision\.from: .* has no embed\.weight; .*no model\.vision\.model\.norm\.bias here; .*; and 3 more"):
+    other_names = (
+        r"model\.vision\.from: .* has no embed\.weight; .*no model\.vision\.model\.norm\.bias here; .*; and 3 more"
+    )
+    with pytest.raises(ModelError, match=other_names):
         start_part(other.language, f"{url}@8", component="vision", key="model.vision.from")

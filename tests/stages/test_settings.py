@@ -22,7 +22,12 @@ CONFIG = PretrainedConfig(hidden_size=32, num_hidden_layers=2)
 SIGLIP = {"model_type": "siglip_vision_model", "hidden_size": 32}
 PARTS = {"vision": {"config": SIGLIP}, "language": {"config": QWEN3}, "connector": {"visual_words": 8}}
 SEES = RunConfig.model_validate(
-    RUN.model_dump(mode="json", exclude_unset=True) | {"workload": {"kind": "vlm"}, "model": PARTS}
+    RUN.model_dump(mode="json", exclude_unset=True)
+    | {
+        "workload": {"kind": "vlm"},
+        "model": PARTS,
+        "data": {"source": "scenes:digits", "tokenizer": {"train_vocab_size": 300}},
+    }
 )
 SECTIONS: dict[str, type[Section]] = {"model": Model, "data": Data, "training": Training}
 LEAVES = [
