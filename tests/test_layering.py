@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 import agent
 
 ROOT = Path(__file__).parent.parent
@@ -227,6 +229,7 @@ def import_all(found: list[str]) -> str:
     return "\n".join(f"import {module}" for module in found)
 
 
+@pytest.mark.slow
 def test_a_run_trains_and_finishes_where_there_is_torch_and_nothing_else(tmp_path: Path) -> None:
     script = """
 from pathlib import Path

@@ -15,7 +15,7 @@ from tests.kinds.table import TABLE, Row, rows, table
 
 FRAMEWORKS = ("accelerate", "transformers.trainer", "transformers.models.gpt2.modeling_gpt2", "lightning")
 CUTS = ("forward:1", "update:3", "behind:4")
-FAST = ("plain", "loader")
+FAST = ("loader",)
 FAST_TOLD = ("best", "untracked_scaler")
 ROWS = {row.name: row for row in rows()}
 

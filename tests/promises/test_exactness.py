@@ -12,9 +12,8 @@ from tests.promises.world import World, incidents, wait_for_file
 SLOW = pytest.mark.slow
 
 
-@pytest.mark.parametrize(
-    "phase", ["backward", *(pytest.param(phase, marks=SLOW) for phase in ("forward", "update", "between"))]
-)
+@SLOW
+@pytest.mark.parametrize("phase", ["forward", "backward", "update", "between"])
 def test_a_notice_in_any_phase_of_a_step_loses_nothing(world: World, reference: dict[str, Any], phase: str) -> None:
     with world.fleet(env={"TOY_PAUSE": f"{phase}:6:0.5"}) as fleet:
         vm = fleet.boot()

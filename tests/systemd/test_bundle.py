@@ -10,10 +10,13 @@ import tarfile
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from infra.stacks.packages.bundle import PACKAGES, ROOT, build, requirements
 from infra.stacks.packages.lock import Lock, pruned
 
 
+@pytest.mark.slow
 def test_the_same_sources_give_the_same_bytes_and_the_bundle_is_named_after_them(tmp_path: Path) -> None:
     copy = tmp_path / "elsewhere"
     for name in (*PACKAGES, "systemd"):
