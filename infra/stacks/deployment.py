@@ -83,6 +83,12 @@ class Deployment:
                     f"{key} is {place}, a folder that no VM has\n    fix: {fix}, or a cloud.image that has the folder"
                 )
         found = cls(run=run, cloud=run.cloud, bucket=bucket, prefix=prefix)
+        for address in run.model.starts.values() if run.model else ():
+            if not address.startswith(f"gs://{bucket}/"):
+                raise NotDeployable(
+                    f"a part of the model starts from {address}, and the VMs read no other bucket's checkpoints than "
+                    f"gs://{bucket}'s\n    fix: copy that run's objects to gs://{bucket}, and name it there"
+                )
         if run.cloud.github and found.grants_data and found.data and found.data.bucket != bucket:
             raise NotDeployable(
                 f"data.source is in gs://{found.data.bucket}, and workflows of {run.cloud.github} may not say who "
@@ -110,6 +116,12 @@ class Deployment:
             return None
         bucket, _, folder = source.removeprefix("gs://").partition("/")
         return Place(bucket=bucket, folder=folder.strip("/"))
+
+    @property
+    def starts(self) -> list[str]:
+        """The runs, by their prefix in this bucket, whose checkpoints the model's parts start from."""
+        addresses = self.run.model.starts.values() if self.run.model else ()
+        return sorted({address.rpartition("@")[0].removeprefix(f"gs://{self.bucket}/") for address in addresses})
 
     @property
     def grants_data(self) -> bool:

@@ -40,6 +40,14 @@ def test_a_folder_of_this_machine_is_no_place_for_a_vm_to_read(
         deployment_of(tmp_path, model=model, source=source)
 
 
+@pytest.mark.parametrize("place", ["gs://others/runs", "file:///home/me/runs"])
+def test_a_part_of_the_model_starts_from_a_checkpoint_in_the_runs_own_bucket(place: str, tmp_path: Path) -> None:
+    with pytest.raises(NotDeployable, match=r"starts from .*/mine@7, and the VMs read no other .*\n    fix: copy"):
+        deployment_of(tmp_path, model=f"aa/bb, from: {place}/mine@7", source="stdlib")
+    found = deployment_of(tmp_path, model="aa/bb, from: gs://my-runs/lab/mine@7", source="stdlib")
+    assert found.starts == ["lab/mine"]
+
+
 @pytest.mark.parametrize("source", ["stdlib", "gs://my-books/text", "hf://some/set"])
 def test_what_a_vm_can_reach_is_deployed(source: str, tmp_path: Path) -> None:
     assert deployment_of(tmp_path, model="aa/bb", source=source).run.run_id == "tiny"

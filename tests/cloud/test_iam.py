@@ -109,11 +109,23 @@ def test_no_grant_is_to_everybody(policy: Policy) -> None:
     assert not [grant for grant in policy.grants if grant.member.startswith("all")]
 
 
-def test_without_tracking_there_is_no_secret_to_read(tmp_path: Path) -> None:
-    quiet = deployment(ALPHA.replace("tracking: {wandb: {project: spots}}", ""))
+def test_a_run_reads_no_secret_without_tracking_and_another_run_where_its_model_starts_from_that(
+    tmp_path: Path,
+) -> None:
+    quiet = deployment(
+        ALPHA.replace("tracking: {wandb: {project: spots}}", "").replace(
+            "Qwen3-0.6B}", "Qwen3-0.6B, from: gs://some-runs/team/another-run@500}"
+        )
+    )
     policy = policy_of(synthesize_grants(tmp_path, alpha=quiet, beta=deployment(BETA)))
     (read,) = (deed for deed in deeds(quiet) if deed.what == "read the W&B key")
     assert not policy.allows(VM, read.permission, read.to)
+    rights = {
+        place: {action for action in ACTIONS if may(policy, VM, action, at, project=PROJECT)}
+        for place, at in places(quiet).items()
+    }
+    assert rights["another run"] == {"read", "list"}
+    assert rights["run of a like name"] == set()
 
 
 def test_the_printed_table_says_what_the_policy_says(policy: Policy) -> None:

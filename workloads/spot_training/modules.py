@@ -97,7 +97,7 @@ class ModuleThing(Thing):
         for path, part in self._modules.items():
             if any(not over or path.startswith(f"{over}.") for over in found):
                 continue
-            config = getattr(part, "config", None)
+            config = getattr(part, "config", None) if hasattr(part, "save_pretrained") else None  # no wrapper's
             if hasattr(config, "model_type") and callable(said := getattr(config, "to_json_string", None)):
                 with contextlib.suppress(ValueError, TypeError):  # one that can't be told is left out
                     yield f"{self.name}.{path}".rstrip("."), json.loads(said(use_diff=False))

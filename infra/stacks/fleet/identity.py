@@ -66,6 +66,8 @@ class RunIdentity(Construct):
         retire = self._deployment.role("retire")
         self._in_bucket("retires", retire, bucket, objects_below(bucket, f"{run}{ROLLING}"))
         self._in_bucket("reads-packages", READ, bucket, objects_below(bucket, PACKAGES))
+        for number, other in enumerate(self._deployment.starts):
+            self._in_bucket(f"reads-start-{number}", READ, bucket, objects_and_listings_below(bucket, f"{other}/"))
 
     def _grant_data(self) -> None:
         """Read data.source where that is in a bucket, which must have uniform access if a folder of it is named."""
