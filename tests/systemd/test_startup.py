@@ -190,7 +190,8 @@ def test_a_vm_without_a_run_file_says_so(vm: Vm) -> None:
 
 def test_a_metadata_server_that_is_away_for_a_moment_is_asked_again(vm: Vm) -> None:
     vm.metadata.fail_for(1.0)
-    assert stages(vm.boot(spot_run=RUN, spot_bundle="none"))["run_file"] == "ok"
+    assert stages(vm.boot(spot_run=RUN, spot_bundle="none", spot_stages="first,second"))["run_file"] == "ok"
+    assert vm.inside.read("/run/spot-training/stages.env") == "SPOT_STAGES=first,second\n", "for the agent's unit"
 
 
 def test_an_empty_local_ssd_becomes_the_scratch_disk_and_stays_it(vm: Vm) -> None:
