@@ -83,7 +83,7 @@ def straight_and_resumed(
     `ahead`: steps that workers may have been ahead."""
 
     def batches(of: Sequence[Source], workers: int) -> Batches:
-        pictures = Pictures.model_validate({"workers": workers, **how})
+        pictures = Pictures.model_validate({"workers": workers, "reads_at_once": 1 if workers == 0 else 4, **how})
         return Batches(of, SHAPE, pictures, seed=5, global_batch=4, micro_batch=2)
 
     expected = list(islice(batches(sources, 0), sum(count for count, _ in runs) + ahead))

@@ -3,7 +3,7 @@
     FOLDER/lock, total            one process at a time counts; `total` is the bytes that are taken
     FOLDER/DATASET/ab/ab12...     a picture's bytes under a digest of its name, size and checksum
 
-A file is written aside and linked to its name, and held against its checksum when it is read: a damaged one is fetched
+A file is written aside and renamed, counts from its beginning on, and is held against its checksum when it is read: a damaged one is fetched
 again. Room is made by removing what another data set left. The data set's own pictures stay: of epochs that go through
 all of them in another order each, a cache that replaced pictures would find few again (with half of them in it, 15 %
 where it forgets the least recently used, against 50 % where it keeps what it has).
@@ -27,6 +27,8 @@ from workloads.pictures.batch import DataError, Image
 
 _ABANDONED_S = 3600.0
 _ASIDE = ".aside"
+_ROOM = 0.95
+"""Of the size: what is left where room is made, so that it is made seldom."""
 
 
 class Cache:
@@ -70,55 +72,64 @@ class Cache:
         if self._full or len(content) > self.size:
             return False
         path = self._path(image)
-        aside = path.with_name(f"{uuid.uuid4().hex}{_ASIDE}")
         try:
-            if not self._reserve(len(content)):
+            aside = self._reserve(path, len(content))
+            if aside is None:
+                self._full = True
                 return False
-            kept = False
             try:
-                path.parent.mkdir(exist_ok=True)
-                aside.write_bytes(content)
-                with contextlib.suppress(FileExistsError):  # another process was quicker
-                    path.hardlink_to(aside)
-                    kept = True
-            finally:
-                aside.unlink(missing_ok=True)
-                if not kept:
-                    self._reserve(-len(content))
+                with aside.open("r+b") as file:  # it keeps the size that is counted
+                    file.write(content)
+                return self._publish(aside, path)
+            except BaseException:
+                self._drop(aside)
+                raise
         except OSError as error:
             self._full = True
             self._tell(f"can't be written ({error.strerror})")
             return False
-        return kept
 
     def _path(self, image: Image) -> Path:
         name = f"{image.file}\0{image.start}\0{image.size}\0{image.crc}"
         digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:32]
         return self._own / digest[:2] / digest
 
-    def _reserve(self, count: int) -> bool:
+    def _reserve(self, path: Path, size: int) -> Path | None:
+        """A file of that size to write to, which counts from now on; None: there is no room."""
         with self._locked():
             total = self._total()
-            if total + count > self.size:
-                total = self._make_room(total, count)
-            if total + count > self.size:
-                self._full = True
+            if total + size > self.size:
+                total = self._make_room(total, size)
+            if total + size > self.size:
+                return None
+            path.parent.mkdir(exist_ok=True)
+            aside = path.with_name(f"{uuid.uuid4().hex}{_ASIDE}")
+            with aside.open("xb") as file:
+                file.truncate(size)
+            self._write_total(total + size)
+            return aside
+
+    def _publish(self, aside: Path, path: Path) -> bool:
+        with self._locked():
+            if path.exists():  # another process was quicker
+                self._write_total(self._total() - aside.stat().st_size)
+                aside.unlink()
                 return False
-            self._write_total(total + count)
+            aside.rename(path)
             return True
 
     def _make_room(self, total: int, count: int) -> int:
         """Remove what other data sets left, the longest unused folders first."""
         for folder in sorted(self._others(), key=lambda each: each.stat().st_mtime):
             for path, size in _files(folder):
-                if total + count <= self.size * 0.95:
+                if total + count <= self.size * _ROOM:
                     break
-                path.unlink(missing_ok=True)
-                total -= size
-            else:
-                for inner in folder.iterdir():
+                if not path.name.endswith(_ASIDE):
+                    path.unlink(missing_ok=True)
+                    total -= size
+            with contextlib.suppress(OSError):  # not empty
+                for inner in (*folder.iterdir(), folder):
                     inner.rmdir()
-                folder.rmdir()
         self._write_total(total)
         return total
 

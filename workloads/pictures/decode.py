@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image as Pillow
-from PIL import ImageOps
+from PIL import ImageOps, UnidentifiedImageError
 from spot_training.data.order import derive
 from torch import Tensor
 
@@ -78,6 +78,8 @@ def decode(name: str, content: bytes, size: int, change: Change = NOTHING) -> Pi
             width, height = picture.size
             box = (change.box[0] * width, change.box[1] * height, change.box[2] * width, change.box[3] * height)
             small = picture.convert("RGB").resize((size, size), Pillow.Resampling.BICUBIC, box=box)
+    except UnidentifiedImageError as error:  # its own words have an address in memory
+        raise Broken(f"{name} is no picture that can be read ({len(content)} bytes of no known kind)") from error
     except (OSError, ValueError, SyntaxError, EOFError, Pillow.DecompressionBombError) as error:
         raise Broken(f"{name} is no picture that can be read ({len(content)} bytes): {error}") from error
     pixels: Pixels = np.asarray(small)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from crc32c import crc32c
@@ -49,7 +50,12 @@ class Rows:
                     size = LACKING if content is None else len(content)
                     images.append(Image(column, size, crc32c(content or b""), number, str(place)))
             record = parse(key, row)
+            if record.images:
+                raise DataError(f"{key}: image or images is no column of type Image: it is of type {self._types()}")
             yield Sample(key, tuple(images), record.turns, record.facts)
+
+    def _types(self) -> str:
+        return ", ".join(str(feature) for name, feature in self._rows.features.items() if name in ("image", "images"))
 
     def read(self, image: Image) -> bytes:
         name = f"{self.url}:{image.start}, {image.name}"
@@ -70,22 +76,23 @@ def _load(source: str) -> Any:
         ) from error
     name, _, split = source.removeprefix("hf://").partition(":")
     try:
-        if os.path.isdir(name):  # noqa: PTH112 - a name on the hub is no path
-            rows = datasets.load_from_disk(name)
-        else:
-            rows = datasets.load_dataset(name, split=split or "train")
+        saved = [str(each) for each in (Path(name, split or "train"), Path(name)) if (each / "state.json").exists()]
+        load = datasets.load_from_disk if saved else datasets.load_dataset  # as `save_to_disk` left it
+        rows = load(saved[0]) if saved else load(name, split=split or "train")
     except (OSError, ValueError) as error:
         raise DataError(f"can't load the dataset {name!r}, split {split or 'train'!r}: {error}") from error
     for column, feature in rows.features.items():
         if _is_picture(feature):  # bytes as they are: no picture is decoded to get at another
             inner = datasets.Image(decode=False)
-            rows = rows.cast_column(column, inner if type(feature).__name__ == "Image" else datasets.List(inner))
+            one = isinstance(feature, dict | datasets.Image)
+            rows = rows.cast_column(column, inner if one else datasets.List(inner))
     return rows
 
 
 def _is_picture(feature: Any) -> bool:
+    """A file of Parquet alone doesn't say Image, but what an Image is made of."""
     inner = feature[0] if isinstance(feature, list) else getattr(feature, "feature", feature)
-    return type(inner).__name__ == "Image"
+    return type(inner).__name__ == "Image" or (isinstance(inner, dict) and inner.keys() == {"bytes", "path"})
 
 
 def _contents(value: Any) -> list[bytes | None]:
@@ -99,7 +106,6 @@ def _file(path: str | None) -> bytes | None:
     if path is None:
         return None
     try:
-        with open(path, "rb") as file:  # noqa: PTH123
-            return file.read()
+        return Path(path).read_bytes()
     except OSError:
         return None

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 from torch.utils.data import Dataset
 
-from workloads.pictures.batch import IGNORED, Batch, DataError, Sample, Shape, lay_out
+from workloads.pictures.batch import IGNORED, Batch, DataError, Image, Sample, Shape, lay_out
 from workloads.pictures.decode import Broken, Change, Pixels, decode, normalise
 from workloads.pictures.order import Draw
 from workloads.pictures.source import Source
@@ -34,7 +35,7 @@ class Made:
 class _Read:
     sample: Sample
     change: Change
-    contents: list[Future[bytes]]
+    contents: list[Callable[[], bytes]]
 
 
 class Maker(Dataset[Made]):
@@ -70,22 +71,17 @@ class Maker(Dataset[Made]):
         ids, labels, positions, segments = lay_out(texts, self.shape)
         pixels: list[Pixels] = []
         broken = []
-        try:
-            for place, row in enumerate(read):
-                for number, each in enumerate(row, 1):
-                    try:
-                        pixels += list(self._decoded(each))
-                    except Broken as error:
-                        if self.on_broken == "fail":
-                            raise
-                        broken.append(f"{each.sample.key}: {error}")
-                        pixels += [_grey(self.shape.image_size)] * len(each.sample.images)
-                        labels[place][segments[place] == number] = IGNORED
-        finally:
-            for row in read:
-                for each in row:
-                    for future in each.contents:
-                        future.cancel()
+        for place, row in enumerate(read):
+            for number, each in enumerate(row, 1):
+                try:
+                    pixels += list(self._decoded(each))
+                except Broken as error:
+                    reason = f"{each.sample.key}: {error}"
+                    if self.on_broken == "fail":
+                        raise Broken(reason) from error
+                    broken.append(reason)
+                    pixels += [_grey(self.shape.image_size)] * len(each.sample.images)
+                    labels[place][segments[place] == number] = IGNORED
         samples = tuple(
             tuple(replace(each.sample, facts=each.change.facts(each.sample.facts)) for each in row) for row in read
         )
@@ -97,12 +93,16 @@ class Maker(Dataset[Made]):
         source = self.sources[draw.source]
         sample = source.sample(draw.row)
         change = Change.of(self.augment, self.seed, draw.source, draw.epoch, draw.row)
-        return _Read(sample, change, [self._pool.submit(source.read, image) for image in sample.images])
+        return _Read(sample, change, [self._reading(source, image) for image in sample.images])
+
+    def _reading(self, source: Source, image: Image) -> Callable[[], bytes]:
+        if self.reads_at_once == 1:
+            return partial(source.read, image)
+        return self._pool.submit(source.read, image).result
 
     def _decoded(self, read: _Read) -> Iterator[Pixels]:
         for image, content in zip(read.sample.images, read.contents, strict=True):
-            name = f"{image.name} ({read.sample.key})"
-            yield decode(name, content.result(), self.shape.image_size, read.change)
+            yield decode(image.name, content(), self.shape.image_size, read.change)
 
     @property
     def _pool(self) -> ThreadPoolExecutor:
