@@ -3,10 +3,10 @@
     FOLDER/lock, total            one process at a time counts; `total` is the bytes that are taken
     FOLDER/DATASET/ab/ab12...     a picture's bytes under a digest of its name, size and checksum
 
-A file is written aside and renamed, counts from its beginning on, and is held against its checksum when it is read: a damaged one is fetched
-again. Room is made by removing what another data set left. The data set's own pictures stay: of epochs that go through
-all of them in another order each, a cache that replaced pictures would find few again (with half of them in it, 15 %
-where it forgets the least recently used, against 50 % where it keeps what it has).
+A file is written aside and renamed, counts from its beginning on, and is held against its checksum when it is read: a
+damaged one is fetched again. Room is made by removing what another data set left. The data set's own pictures stay: of
+epochs that go through all of them in another order each, a cache that replaced pictures would find few again (with room
+for half of them 15 %, where it forgets the least recently used, against 50 % where it keeps what it has).
 """
 
 from __future__ import annotations
