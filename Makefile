@@ -35,6 +35,8 @@ endif
 SHARD ?=
 .PHONY: help venv demo llm ablations validate bench test test-slow scenarios strikes kinds examples programs rehearsals test-all check format lock clean another-torch
 .PHONY: synth doctor deploy diff start stop destroy logs ssh drill which-run terraform checkov golden pages
+.PHONY: help venv demo llm vlm ablations bench test test-slow scenarios strikes kinds examples programs rehearsals test-all check format lock clean another-torch
+.PHONY: synth doctor deploy diff start stop destroy logs ssh drill which-run validate checkov golden pages
 
 ON_THE_PATH = printf '%s\n' 'For your own training, put spot on the PATH of this shell: source $(BIN)/activate' 'Then: spot run RUN.yaml'
 
@@ -62,6 +64,10 @@ demo: $(READY) ## Train, preempt, resume on the local cloud; prove that nothing 
 
 llm: $(READY) ## Train RUN on the local cloud
 	@$(BIN)/spot run $(RUN)
+
+vlm: $(READY) ## Train a small model that sees on the local cloud, on composed pictures (161 MB, fetched once)
+	@$(if $(NAMED),,$(BIN)/python -m workloads.scenes scenes:stamps)
+	@$(BIN)/spot run $(if $(NAMED),$(RUN),workloads/vlm/run.yaml)
 
 ablations: $(READY) ## Train RUN's experiments side by side on the local cloud, and compare them
 	@$(BIN)/spot ablate $(if $(NAMED),$(RUN),workloads/llm/ablations.yaml) $(ARGS)

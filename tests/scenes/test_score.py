@@ -31,12 +31,13 @@ def saying(tokens: list[list[int]]) -> torch.Tensor:
 
 
 def test_an_answer_is_right_when_every_token_of_it_is() -> None:
-    rows = [[IGNORED, IGNORED, 5, 2, IGNORED]] * 3
-    asked = [sample("what?", name, "name") for name in ("owl", "fox", "bus")]
-    said = answers(batch_of(rows, asked), saying([[0, 5, 2, 0, 0], [0, 5, 3, 0, 0], [0, 4, 2, 0, 0]]))
-    assert [answer.right for answer in said] == [True, False, False]
-    assert [answer.said for answer in said] == [(5, 2), (5, 3), (4, 2)]
-    assert [answer.sample for answer in said] == asked
+    rows = [[IGNORED, IGNORED, 5, 2, IGNORED, 7, IGNORED]] * 3
+    asked = [replace(sample("", "", "name"), turns=(("what?", name), ("how many?", "7"))) for name in "abc"]
+    said = answers(batch_of(rows, asked), saying([[0, 5, 2, 0, 7, 0, 0], [0, 5, 3, 0, 7, 0, 0], [0, 4, 2, 0, 6, 0, 0]]))
+    assert [answer.right for answer in said] == [True, True, False, True, False, False]
+    assert [answer.said for answer in said] == [(5, 2), (7,), (5, 3), (7,), (4, 2), (6,)]
+    assert [(answer.sample, answer.truth) for answer in said[::2]] == list(zip(asked, "abc", strict=True))
+    assert {answer.question for answer in said[1::2]} == {"how many?"}
 
 
 def test_the_table_says_what_looking_was_worth() -> None:

@@ -43,14 +43,13 @@ def report(
             said = answers(batch, logits_of(batch))
             unseen += answers(blind, logits_of(blind))
         seen += said
-        first = 0
+        firsts = _firsts(batch)
         for answer in said:
-            question, truth = answer.sample.turns[0]
             if answer.sample.images:
-                words = truth if answer.right else decode(answer.said).strip()
-                tile = Tile(_picture(batch.pixels[first]), question, words, truth, answer.right)
-                tiles = sorted([*tiles, (_draw(answer.sample), tile)], key=lambda pair: pair[0])[:TILES]
-            first += len(answer.sample.images)
+                words = answer.truth if answer.right else decode(answer.said).strip()
+                picture = _picture(batch.pixels[firsts[answer.sample.key]])
+                tile = Tile(picture, answer.question, words, answer.truth, answer.right)
+                tiles = sorted([*tiles, (_draw(answer), tile)], key=lambda pair: pair[0])[:TILES]
     rows = table(seen, unseen, trained)
     (folder / TABLE).write_text(json.dumps({"answers": as_json(rows)}, indent=1) + "\n")
     if tiles:
@@ -59,9 +58,18 @@ def report(
     return next(row for row in rows if row.kind == ALL)
 
 
-def _draw(sample: Sample) -> bytes:
+def _firsts(batch: Batch) -> dict[str, int]:
+    """Of each sample, by its key, the place of its first picture among the batch's."""
+    firsts, at = {}, 0
+    for (sample,) in batch.samples:
+        firsts[sample.key] = at
+        at += len(sample.images)
+    return firsts
+
+
+def _draw(answer: Answer) -> bytes:
     """The smallest are shown: the same ones each time, from anywhere in the evaluation."""
-    return hashlib.sha256(sample.key.encode()).digest()
+    return hashlib.sha256(f"{answer.sample.key} {answer.turn}".encode()).digest()
 
 
 def _picture(pixels: Tensor) -> Image.Image:

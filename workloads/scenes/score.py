@@ -21,10 +21,20 @@ class Answer:
     """What a model said to one question."""
 
     sample: Sample
+    turn: int
+    """Which of the sample's questions, from 0."""
     said: tuple[int, ...]
     """Tokens: of each place of the answer the likeliest, given the right ones before it."""
     right: bool
     """Whether that is the answer, to its end: then it is also what the model says by itself, word after word."""
+
+    @property
+    def question(self) -> str:
+        return self.sample.turns[self.turn][0]
+
+    @property
+    def truth(self) -> str:
+        return self.sample.turns[self.turn][1]
 
 
 @dataclass(frozen=True)
@@ -43,14 +53,17 @@ class Row:
 
 
 def answers(batch: Batch, logits: Tensor) -> list[Answer]:
-    """What was said to each sample; the batch has one of one turn in each row, `logits` is [rows, L, vocabulary]."""
+    """What was said to each question; the batch has one sample in each row, `logits` is [rows, L, vocabulary]."""
     said = logits[:, :-1].argmax(dim=-1).cpu()
     labels = batch.labels[:, 1:].cpu()
     found = []
     for row, (sample,) in enumerate(batch.samples):
-        learnt = labels[row] != IGNORED
-        words = said[row][learnt]
-        found.append(Answer(sample, tuple(words.tolist()), bool(torch.equal(words, labels[row][learnt]))))
+        places = (labels[row] != IGNORED).nonzero().flatten()
+        # An answer's tokens stand together, and the next question is between them and the next answer's.
+        spans = places.tensor_split((places.diff() > 1).nonzero().flatten() + 1)
+        for turn, span in enumerate(spans[: len(sample.turns)]):
+            words = said[row][span]
+            found.append(Answer(sample, turn, tuple(words.tolist()), torch.equal(words, labels[row][span])))
     return found
 
 
@@ -60,17 +73,17 @@ def table(seen: Sequence[Answer], unseen: Sequence[Answer], trained: Iterable[Sa
     usual = majority(trained)
     known: dict[str, set[str]] = defaultdict(set)
     for answer in seen:
-        known[_kind(answer.sample)].add(answer.sample.turns[0][1])
+        known[_kind(answer.sample)].add(answer.truth)
 
     def row(name: str, chosen: Sequence[int]) -> Row:
-        samples = [seen[number].sample for number in chosen]
+        said = [seen[number] for number in chosen]
         return Row(
             kind=name,
             questions=len(chosen),
-            chance=_mean(1 / len(known[_kind(sample)]) for sample in samples),
-            majority=_mean(usual.get(sample.turns[0][0]) == sample.turns[0][1] for sample in samples),
+            chance=_mean(1 / len(known[_kind(one.sample)]) for one in said),
+            majority=_mean(usual.get(one.question) == one.truth for one in said),
             text_only=_mean(unseen[number].right for number in chosen),
-            accuracy=_mean(seen[number].right for number in chosen),
+            accuracy=_mean(one.right for one in said),
         )
 
     numbers = range(len(seen))
