@@ -3,78 +3,36 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cloud.examples import BUNDLE, REPOSITORY
+from tests.cloud.examples import BUNDLE
+from tests.cloud.npm import INSTALL_S, RUN_S, Programs, installed
 
 if TYPE_CHECKING:
     from tests.cloud.conftest import Synthesize
 
 PACKAGES = ("cdktn-cli@0.24.0", "cdktf-cli@0.21.0")
-_INSTALL_S = 900
-_RUN_S = 240
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(_INSTALL_S + 4 * _RUN_S),
+    pytest.mark.timeout(INSTALL_S + 4 * RUN_S),
     pytest.mark.skipif(not shutil.which("terraform"), reason="both ask for terraform on PATH before all else"),
 ]
 
 
-@dataclass(frozen=True, kw_only=True)
-class CommandLines:
-    folder: Path
-    node: Path
-
-    def run(self, program: str, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-        path = f"{self.node.parent}{os.pathsep}{os.environ['PATH']}"
-        quiet = {"CI": "1", "CHECKPOINT_DISABLE": "1", "DISABLE_VERSION_CHECK": "1"}
-        return subprocess.run(
-            [self.folder / "node_modules/.bin" / program, *arguments],
-            cwd=REPOSITORY, env={**os.environ, **quiet, **env, "PATH": path},
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_RUN_S, check=False,
-        )  # fmt: skip
-
-
 @pytest.fixture(scope="module")
-def command_lines() -> CommandLines:
-    """Installed once into the user's cache folder; they take minutes to fetch."""
-    node = Path(os.environ["JSII_NODE"])
-    bundled = node.parents[1] / "lib/node_modules/npm/bin/npm-cli.js"
-    npm = [str(node), str(bundled)] if bundled.exists() else [shutil.which("npm") or pytest.skip("there is no npm")]
-    folder = (
-        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        / "spot-training"
-        / "-".join(package.replace("@", "-") for package in PACKAGES)
-    )
-    if not (folder / "complete").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        env = {**os.environ, "PATH": f"{node.parent}{os.pathsep}{os.environ['PATH']}"}
-        asked = subprocess.run(
-            [*npm, "view", PACKAGES[0], "version"], cwd=folder, env=env,
-            capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
-        if asked.returncode:
-            pytest.skip(f"npm's registry does not answer: {asked.stderr.strip()[-300:]}")
-        (folder / "package.json").write_text('{"private": true}')
-        command = [*npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", *PACKAGES]
-        done = subprocess.run(
-            command, cwd=folder, env=env, capture_output=True, text=True, timeout=_INSTALL_S, check=False
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        (folder / "complete").touch()
-    return CommandLines(folder=folder, node=node)
+def command_lines() -> Programs:
+    """Both: they take minutes to fetch."""
+    return installed(*PACKAGES)
 
 
 @pytest.fixture(params=["cdktn", "cdktf"])
-def program(request: pytest.FixtureRequest, command_lines: CommandLines) -> str:
+def program(request: pytest.FixtureRequest, command_lines: Programs) -> str:
     found = subprocess.run(
         [command_lines.node, "--version"], capture_output=True, text=True, timeout=30, check=True
     ).stdout.strip()
@@ -84,7 +42,7 @@ def program(request: pytest.FixtureRequest, command_lines: CommandLines) -> str:
 
 
 def test_it_writes_the_stacks_and_selects_each_by_name(
-    program: str, command_lines: CommandLines, synthesized: Synthesize, tmp_path: Path
+    program: str, command_lines: Programs, synthesized: Synthesize, tmp_path: Path
 ) -> None:
     ours = synthesized("production")
     bundle = tmp_path / Path(BUNDLE).name

@@ -148,13 +148,15 @@ class InTheCloud:
             start_new_session=True,  # Ctrl-C comes to us alone
         )
         end, told = time.monotonic() + timeout, False
-        while process.poll() is None:
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return process.wait(_LOOK_S)
             late = time.monotonic() > end
-            if (late or asked) and not told:
-                told, end = True, time.monotonic() + _ENDS_S
-                os.killpg(process.pid, signal.SIGINT)
-            elif late:
-                with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError):
+                if late and told:
                     os.killpg(process.pid, signal.SIGKILL)
-            time.sleep(_LOOK_S)
-        return process.returncode
+                elif late or asked:
+                    if not told:
+                        os.killpg(process.pid, signal.SIGINT)
+                        end = time.monotonic() + _ENDS_S
+                    told = True
