@@ -44,6 +44,9 @@ OTHER: dict[str, Any] = {
     "model.language.name": "./moved",
     "model.language.config": QWEN3 | {"hidden_size": 64},
     "model.connector.kind": "mlp",
+    **dict.fromkeys(
+        ("model.from", "model.vision.from", "model.language.from", "model.connector.from"), "gs://bucket/runs/other@5"
+    ),
     "data.source": "gs://moved/text",
     "data.include": ["**/*.py"],
     "data.text_field": "content",
