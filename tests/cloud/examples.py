@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).parents[2]
 EXAMPLES = {
     path.stem: path
     for path in (
-        *sorted(REPOSITORY.glob("workloads/*/production*.yaml")),
+        *sorted(REPOSITORY.glob("workloads/llm/production*.yaml")),
         *sorted(REPOSITORY.glob("tests/cloud/runs/*.yaml")),
     )
 }

@@ -35,6 +35,16 @@ DECISIONS: dict[str, Decision] = {
     "data.text_field": "same tokens",
     "data.tokenizer.name": "same tokens",
     "data.tokenizer.train_vocab_size": "same tokens",
+    "data.pictures.records": "same tokens",
+    "data.pictures.eval_records": "taken",
+    "data.pictures.mixture": "same tokens",
+    "data.pictures.pack": "same tokens",
+    "data.pictures.augment": "same tokens",
+    "data.pictures.workers": "taken",
+    "data.pictures.reads_at_once": "taken",
+    "data.pictures.cache_gb": "taken",
+    "data.pictures.on_broken": "taken",
+    "data.pictures.broken_limit": "taken",
     "data.sequence_length": "refused",
     "data.eval_fraction": "refused",
     "training.global_batch": "taken",  # the data's position is in samples, so that none is left out or seen twice
@@ -51,6 +61,7 @@ DECISIONS: dict[str, Decision] = {
     "training.dtype": "taken",
     "training.eval_every": "taken",
     "training.eval_batches": "taken",
+    "stages": "taken",  # those that are done or under way are held against the checkpoint: workloads/stages/stages.py
 }
 """taken: holds from the restored step on. same model, same tokens: taken where what comes of it is the same (a folder
 that moved), else refused: by the model's configuration here, by the data's fingerprint in `Batches`. refused: the run
@@ -137,6 +148,8 @@ def described(config: PretrainedConfig) -> dict[str, Any]:
 def settings_of(run: RunConfig) -> dict[str, Any]:
     """Each key of `DECISIONS` with its value, as JSON."""
     data = run.model_dump(mode="json", include={"model", "data", "training"})
+    trained = {"name", "steps", "train", "optimizer"}  # machine and cadence are the agent's
+    data["stages"] = [stage.model_dump(mode="json", include=trained) for stage in run.stages]
     found = {}
     for key in DECISIONS:
         value: Any = data

@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from agent.config import RunConfig, RunFileError, load_run
 from workloads.errors import DataError, ModelError, SettingsError
+from workloads.models.part import start_parts
 from workloads.models.tokenizer import digest, encode, tokenizer_for
 from workloads.models.vision import IMAGE_TOKEN
 from workloads.pictures.batch import IGNORED, Batch, Sample, Shape
@@ -107,6 +108,8 @@ def train(run: RunConfig) -> None:
         settings.take()
         print(stages.told(stages.take(done)), flush=True)
         if told := settings.told(done):
+            print(told, flush=True)
+        for told in start_parts(model, run.model) if not done else ():
             print(told, flush=True)
         while True:
             for step in session.steps(stages.now.end):
