@@ -27,7 +27,7 @@ from agent.store import open_store
 from infra.cli import app
 from tests.agent.checkpoint.saving import claim
 from workloads.errors import ModelError
-from workloads.models.part import start_part
+from workloads.models.part import start_part, start_parts
 
 
 class Config:
@@ -74,7 +74,7 @@ def url(tmp_path: Path) -> str:
     return f"file://{tmp_path}/runs/mine"
 
 
-def save(url: str, model: nn.Module, steps: Sequence[tuple[int, SaveReason]]) -> None:
+def save(url: str, model: nn.Module, steps: Sequence[tuple[int, SaveReason]], run_id: str = "mine") -> None:
     """What the session and the agent make of it, in parts of a few hundred bytes."""
     optimizer = torch.optim.AdamW(model.parameters())
     sum(parameter.sum() for parameter in model.parameters()).backward()  # type: ignore[union-attr]
@@ -83,7 +83,7 @@ def save(url: str, model: nn.Module, steps: Sequence[tuple[int, SaveReason]]) ->
     store = open_store(url)
 
     async def commit() -> None:
-        saver = Saver(Checkpoints(store, "mine"), Uploader(store, connections=1, background=1), 2, "us")
+        saver = Saver(Checkpoints(store, run_id), Uploader(store, connections=1, background=1), 2, "us")
         saver.attempt = claim(store, "us")
         for step, reason in steps:
             snapshot = state.snapshot(state.note(step))
@@ -245,3 +245,15 @@ def test_what_transformers_made_it_reads_again_from_the_folders(url: str, tmp_pa
     for name in ("vision", "language", "connector"):
         start_part(fresh.get_submodule(name), f"{url}@2", component=name, key=f"model.{name}.from")
     assert same(fresh.state_dict(), model.state_dict())
+    alone = f"{url.removesuffix('/mine')}/alone"
+    save(alone, model.language, [(1, "cadence")], run_id="alone")
+    torch.manual_seed(5)
+    speaking_only = build(parts, vocab_size=32, end_of_text=0)
+    (told,) = start_parts(
+        speaking_only,
+        parts.model_copy(
+            update={"language": Language.model_validate({"from": f"{alone}@1", "config": speaking.config})}
+        ),
+    )
+    assert told.endswith("14 tensors of model")
+    assert same(speaking_only.language.state_dict(), model.language.state_dict())

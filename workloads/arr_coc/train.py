@@ -21,6 +21,7 @@ from workloads.arr_coc.questions import Questions
 from workloads.arr_coc.sheet import Line, sheet
 from workloads.arr_coc.shown import Shown, as_png
 from workloads.errors import DataError, ModelError, SettingsError
+from workloads.models.part import start_parts
 from workloads.models.vision import build_vision
 from workloads.stages.settings import Settings
 from workloads.stages.stages import Stages, make_optimizer
@@ -96,6 +97,8 @@ def train(run: RunConfig) -> None:
     with session:
         done = session.track(model=model, optimizer=optimizer, data=batches, stages=stages, settings=settings)
         settings.take()
+        for told in () if done else start_parts(model, run.model):
+            print(told, flush=True)
         print(stages.told(stages.take(done)), flush=True)
         if told := settings.told(done):
             print(told, flush=True)

@@ -20,6 +20,7 @@ from workloads.llm.kept import Kept
 from workloads.llm.optimizer import make_optimizer, retune
 from workloads.llm.tokens import fingerprint, tokenise
 from workloads.models.language import build_model
+from workloads.models.part import start_parts
 from workloads.stages.schedule import make_scheduler
 from workloads.stages.settings import Settings, described
 
@@ -80,6 +81,8 @@ def train(run: RunConfig) -> None:
     with session:
         done = session.track(model=model, optimizer=optimizer, scheduler=scheduler, data=batches, settings=settings)
         settings.take()
+        for told in () if done else start_parts(model, run.model):
+            print(told, flush=True)
         if done > training.max_steps:
             raise SettingsError(
                 f"training.max_steps is {training.max_steps}, and {done} steps are done: write {done} or more, or "

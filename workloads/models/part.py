@@ -21,18 +21,22 @@ def start_parts(whole: nn.Module, model: Model) -> list[str]:
     """
     told = []
     for name, address in model.starts.items():
-        part = whole.get_submodule(name) if name else whole
         key = ".".join(filter(None, ("model", name, "from")))
-        told.append(start_part(part, address, component=name or None, key=key))
+        parts = dict(whole.named_children()) | {"": whole}
+        if name not in parts:
+            raise ModelError(f"{key}: this trainer's model has no part of that name: leave it out")
+        told.append(start_part(parts[name], address, component=name or None, key=key))
     return told
 
 
 def start_part(part: nn.Module, address: str, *, component: str | None, key: str) -> str:
-    """Load `part` from the component of that name in the checkpoint at `address`; nothing is changed where not all of
-    it fits. `key`: the run file's, for the sentences. Raises ModelError."""
+    """Load `part` from the component of that name in the checkpoint at `address`, or from all of a model that has no
+    such part: a language model that was trained by itself. Nothing is changed where not all of it fits. `key`: the run
+    file's, for the sentences. Raises ModelError."""
     try:
         checkpoint = of_address(address)
-        path = checkpoint.find(component)
+        whole = len(checkpoint.modules) == 1 and checkpoint.modules[0] in checkpoint.configs
+        path = checkpoint.find(None if whole else component)
         slots = checkpoint.below(path)
         ours = _tensors(part)
         wrong = [f"{address} has no {name}" for name in sorted(ours.keys() - slots.keys())]
