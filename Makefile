@@ -33,6 +33,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 SHARD ?=
+WORKLOAD ?= llm
 .PHONY: help venv demo llm ablations validate bench test test-slow scenarios strikes kinds examples programs rehearsals test-all check format lock clean another-torch
 .PHONY: synth doctor deploy diff start stop destroy logs ssh drill which-run terraform checkov golden pages
 .PHONY: help venv demo llm vlm ablations bench test test-slow scenarios strikes kinds examples programs rehearsals test-all check format lock clean another-torch
@@ -45,7 +46,8 @@ help: ## Show this
 	@printf '%s\n' '' \
 	  'Variables (make TARGET NAME=VALUE):' \
 	  '  RUN        the run file; `make llm` has a default [$(RUN)]' \
-	  '  THRESHOLDS what `make validate` holds RUN against [$(THRESHOLDS)]' \
+	  '  WORKLOAD   what `make demo` trains: llm, vlm or arr-coc [$(WORKLOAD)]' \
+  '  THRESHOLDS what `make validate` holds RUN against [$(THRESHOLDS)]' \
 	  '  ARGS       more arguments, for pytest or spot, such as "-k window -x" or "--event notice --follow"' \
 	  '  PYTHON     the Python to build .venv with, 3.11 or newer [$(PYTHON)]' \
 	  '  TORCH      the PyTorch build: a version, a wheel file or its address [$(TORCH)]' '' \
@@ -59,7 +61,7 @@ venv: $(CLOUD) $(DEV) ## Install everything into .venv
 	@$(ON_THE_PATH)
 
 demo: $(READY) ## Train, preempt, resume on the local cloud; prove that nothing was lost
-	@$(BIN)/python -m infra.local.demo $(ARGS)
+	@$(BIN)/python -m infra.local.demo --workload $(WORKLOAD) $(ARGS)
 	@$(ON_THE_PATH)
 
 llm: $(READY) ## Train RUN on the local cloud

@@ -17,7 +17,7 @@ from infra.local.group import GroupController, Policy, Template
 from infra.local.vm import Vm
 from tests.promises.world import World
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 PATH = "projects/p/zones/z/instanceGroupManagers/"
 STAGES = "[{name: first, steps: 6}, {name: second, steps: 6, machine: {provisioning: standard}}]"
@@ -59,7 +59,7 @@ class TwoGroups:
     def forbid(self, name: str) -> None:
         self.compute._allowed.discard((ACCOUNT, UPDATE, PATH + name))
 
-    def until(self, holds: Callable[[], bool], what: str, timeout: float = 60.0) -> None:
+    def until(self, holds: Callable[[], bool], what: str, timeout: float = 150.0) -> None:
         """Let the groups do their work until then."""
         deadline = time.monotonic() + timeout
         while not holds():

@@ -106,8 +106,6 @@ def train(run: RunConfig) -> None:
     with session:
         done = session.track(model=model, optimizer=optimizer, data=batches, stages=stages, settings=settings)
         settings.take()
-        for told in () if done else start_parts(model, run.model):
-            print(told, flush=True)
         print(stages.told(stages.take(done)), flush=True)
         if told := settings.told(done):
             print(told, flush=True)

@@ -1,4 +1,4 @@
-"""The five ways in which the demo takes the VM away."""
+"""The five ways in which the demo takes the VM away, and two more where it goes over a border between machines."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from infra.local.demo.legs import Legs
 from infra.local.fleet import Fleet
 from infra.local.interruptions import Struck
 from infra.local.storage.control import StorageControl
@@ -17,17 +18,20 @@ _START_S = 60.0
 _STEP_S = 60.0
 _OUTAGE_S = 4.0
 _INTO_A_STEP_S = 0.3
-CADENCE = 5  # steps, as in workloads/llm/demo.yaml
+_BORDER_S = 300.0
+CADENCE = 5  # steps, as in workloads/*/demo.yaml
 
 
 @dataclass
 class Scenario:
-    """Interrupts `fleet` again and again; `say` tells people what happens."""
+    """Interrupts `fleet` again and again; `say` tells people what happens. `legs`: the groups of its stages, where they
+    have several machines."""
 
     fleet: Fleet
     storage: StorageControl
     say: Callable[[str], None]
     long_notice_s: float
+    legs: Legs | None = None
 
     def play(self) -> list[Struck]:
         """Strike in every way, then let the run finish. Returns what was done."""
@@ -37,6 +41,10 @@ class Scenario:
         for way in ways:
             self.train(2)
             struck.append(way())
+        if self.legs:
+            struck.append(self.border(self.legs))
+            self.train(2)
+            struck.append(self.power_cut("power cut, second machine"))
         self.say("training to the end, undisturbed")
         self.fleet.wait_off(300.0)
         return struck
@@ -69,14 +77,28 @@ class Scenario:
         back = self.fleet.wait_event("trainer_started", timeout=_START_S, since=struck_at)
         return Struck("sigkill", "trainer SIGKILL", vm.boot, struck_at, before, struck_at, back.at)
 
-    def power_cut(self) -> Struck:
+    def border(self, legs: Legs) -> Struck:
+        """As soon as the first stage's last step is committed, and before anything else is done."""
+        self.say("training to the border between two machines")
+        self.fleet.wait_event("committed", timeout=_BORDER_S, where=lambda values: values["reason"] == "border")
+        vm = self.fleet.vm
+        struck_at = time.monotonic()
+        gone_at = self.fleet.cut_power()
+        self.say("power cut at the border: the stage is complete, and nobody has been told")
+        before = vm.last_step()
+        self.fleet.recreate()
+        following = legs.follow()
+        self.say(f"the second machine's VM boots: {following.name}")
+        return Struck("border", "power cut at the border", vm.boot, struck_at, before, gone_at, following.started)
+
+    def power_cut(self, title: str = "power cut") -> Struck:
         self.say("power cut, no notice at all")
         vm = self.fleet.vm
         struck_at = time.monotonic()
         gone_at = self.fleet.cut_power()
         before = vm.last_step()
         back = self.fleet.recreate()
-        return Struck("power_cut", "power cut", vm.boot, struck_at, before, gone_at, back.started)
+        return Struck("power_cut", title, vm.boot, struck_at, before, gone_at, back.started)
 
     def outage(self) -> Struck:
         self.say(f"preemption, and Cloud Storage is away for {_OUTAGE_S:.0f} s just then")
@@ -134,6 +156,13 @@ def describe(event: Event, counted: str = "step") -> str:
             lost = values["steps_lost"]
             again = "how much is lost is not known" if lost is None else f"{lost} steps to train again"
             return f"{values['kind']}: {again}"
+        case "stage_complete":
+            goes_on = "the next one goes on" if values["here"] else "the next one is another machine's"
+            return f"stage {values['stage']} is complete at step {values['step']}: {goes_on}"
+        case "border":
+            return f"the border is noted at step {values['step']}"
+        case "group_resized":
+            return f"{values['group'].rpartition('/')[2]}: asked for {values['size']} VMs"
         case "complete":
             return f"complete at {counted} {values.get('step', '?')}"
         case "gave_up" | "vm_unfit" | "save_failed" | "not_staged" | "not_committed":

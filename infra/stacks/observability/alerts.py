@@ -19,6 +19,7 @@ from cdktn_provider_google.monitoring_notification_channel import MonitoringNoti
 from constructs import Construct
 
 from agent.config import RunConfig
+from agent.config.legs import cadence_at, ends_of
 from infra.stacks.fleet.metadata import FAILED_BOOTS
 from infra.stacks.fleet.plan import Group
 from infra.stacks.observability import metrics
@@ -176,10 +177,10 @@ def alerts(observed: Observed) -> tuple[Alert, ...]:
 
 def no_progress_seconds(run: RunConfig) -> float:
     """How long no commit is normal. A cadence in steps says nothing of time: a day's is the most that can be asked."""
-    every = run.checkpoint.every
-    if every.steps is not None:
+    cadences = {cadence_at(run, end - 1) for end in ends_of(run).values()} or {run.checkpoint.every}
+    if any(every.steps is not None for every in cadences):
         return 6 * 3600.0
-    cadence = every.seconds if every.seconds is not None else _LONGEST_CADENCE_S
+    cadence = max(_LONGEST_CADENCE_S if every.seconds is None else every.seconds for every in cadences)
     return min(max(_NO_PROGRESS_S, 3 * cadence), 23 * 3600.0)
 
 
