@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 import pytest
 from rich.console import Console
 
-from infra.bench import flood, footprint, notice, restore, save, stall
+from infra.bench import flood, folder, footprint, notice, restore, save, stall
 from infra.bench.__main__ import NAMES, Settings, run
 from infra.bench.figures import BenchError
 from infra.bench.rig import BUCKET, Rig, running_rig
@@ -35,19 +35,21 @@ def test_the_results_file_has_what_each_measurement_documents(results: dict[str,
     assert_documented(results["notice"], notice.Result)
     assert_documented(results["flood"], flood.Result)
     assert_documented(results["footprint"], footprint.Result)
+    assert_documented(results["folder"], folder.Result)
     for throttle in ("unthrottled", "throttled"):
         assert_documented(results["save"][throttle], save.Result)
         assert_documented(results["restore"][throttle], restore.Result)
     assert results["save"]["notice_to_committed_s"] > 0
     for target in results["targets"]:
         assert set(target) == {"name", "value", "bound", "limit", "unit", "met"}
-    assert len(results["targets"]) == 13
+    assert len(results["targets"]) == 15
 
 
 def test_both_sides_saved_and_restored_identical_bytes(results: dict[str, Any]) -> None:
     assert results["state"]["bytes"] >= SIZE
     assert results["state"]["tensors"] == 800  # 600, and the optimizer's 200 step counters
     assert results["stall"]["identical"]
+    assert results["folder"]["identical"]
     for throttle in ("unthrottled", "throttled"):
         assert results["save"][throttle]["identical"]
         assert results["restore"][throttle]["identical"]

@@ -3,10 +3,10 @@
     python -m infra.bench [--only NAME ...] [--tries N] [--size-gb GB] [--out FILE]
 
 The results file holds `machine` (what the figures depend on), `settings`, one entry for each measurement that ran
-(`stall`, `save` and `restore` with `unthrottled` and `throttled`, `notice`, `flood`, `data`, `footprint`; the `Result`
-of each module says what is in it; `save.notice_to_committed_s` is of one real preemption at the end) and `targets`
-(name, value, bound, limit, unit, met). `state`: bytes and count of the tensors; `peer`: where torch.save was fastest,
-and whether torch.load was with mmap.
+(`stall`, `save` and `restore` with `unthrottled` and `throttled`, `notice`, `flood`, `data`, `folder`, `footprint`; the
+`Result` of each module says what is in it; `save.notice_to_committed_s` is of one real preemption at the end) and
+`targets` (name, value, bound, limit, unit, met). `state`: bytes and count of the tensors; `peer`: where torch.save was
+fastest, and whether torch.load was with mmap.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from typing import Any
 
 from rich.console import Console
 
-from infra.bench import data, flood, footprint, notice, restore, save, stall, tables
+from infra.bench import data, flood, folder, footprint, notice, restore, save, stall, tables
 from infra.bench.figures import BenchError, Target, machine_facts
 from infra.bench.memory import huge_pages
 from infra.bench.rig import BUCKET, running_rig
 from infra.local.storage.control import StorageControl, running_storage
 from infra.local.vm import VmError
 
-NAMES = ("stall", "save", "restore", "notice", "flood", "data", "footprint")
+NAMES = ("stall", "save", "restore", "notice", "flood", "data", "folder", "footprint")
 THROTTLED = {"stream_bytes_per_s": 100e6, "total_bytes_per_s": 3e9, "first_byte_s": 0.03}
 _SHM = Path("/dev/shm")  # noqa: S108 - memory, to give the peer the fastest file there is
 
@@ -70,7 +70,7 @@ def run(settings: Settings, out: Path, console: Console) -> dict[str, Any]:
         results["data"] = batches
         targets += data.targets(batches)
         console.print(tables.data(batches))
-    if {"save", "restore", "flood", "footprint"} & {*settings.only}:
+    if {"save", "restore", "flood", "folder", "footprint"} & {*settings.only}:
         targets += _with_storage(settings, results, console)
     results["targets"] = [target.as_json() for target in targets]
     console.print(tables.targets(targets))
@@ -85,10 +85,10 @@ def run(settings: Settings, out: Path, console: Console) -> dict[str, Any]:
 def _with_storage(settings: Settings, results: dict[str, Any], console: Console) -> list[Target]:
     targets: list[Target] = []
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         memory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir=_SHM)))
         # Room for a checkpoint of each side and one on its way, so that the server never waits for fresh memory.
-        room = int(3.1 * settings.size) if {"save", "restore"} & {*settings.only} else 0
+        room = int(3.1 * settings.size) if {"save", "restore", "folder"} & {*settings.only} else 0
         storage = stack.enter_context(running_storage(preallocate=room, start_timeout=120.0))
         storage.create_bucket(BUCKET)
         before = os.environ.get("STORAGE_EMULATOR_HOST")
@@ -96,18 +96,24 @@ def _with_storage(settings: Settings, results: dict[str, Any], console: Console)
         _set_environment(storage.url)
         if "flood" in settings.only:
             console.print("notices under a flood of output ...", style="dim")
-            flooded = flood.measure(storage, folder, notices=max(2, settings.notices // 2))
+            flooded = flood.measure(storage, place, notices=max(2, settings.notices // 2))
             results["flood"] = flooded
             targets += flood.targets(flooded)
             console.print(tables.flood(flooded))
+        if "folder" in settings.only:
+            console.print("a program's folder ...", style="dim")
+            files = folder.measure(storage, place, size=settings.size, tries=settings.tries)
+            results["folder"] = files
+            targets += folder.targets(files)
+            console.print(tables.folder(files))
         if "footprint" in settings.only:
             console.print("the agent's footprint ...", style="dim")
-            result = footprint.measure(storage, folder, tries=settings.tries, idle_s=settings.idle_s)
+            result = footprint.measure(storage, place, tries=settings.tries, idle_s=settings.idle_s)
             results["footprint"] = result
             targets += footprint.targets(result)
             console.print(tables.footprint(result))
         if {"save", "restore"} & {*settings.only}:
-            targets += _with_rig(settings, storage, [folder, memory], results, console)
+            targets += _with_rig(settings, storage, [place, memory], results, console)
     return targets
 
 

@@ -10,6 +10,7 @@ from infra.bench.data import Result as DataResult
 from infra.bench.figures import Spread, Target
 from infra.bench.flood import Flood
 from infra.bench.flood import Result as FloodResult
+from infra.bench.folder import Result as FolderResult
 from infra.bench.footprint import Result as FootprintResult
 from infra.bench.notice import Result as NoticeResult
 from infra.bench.restore import Result as RestoreResult
@@ -97,6 +98,18 @@ def restore(name: str, result: RestoreResult) -> Table:
     table.add_row("torch.load, load_state_dict", _seconds(result["peer_load"]))
     table.add_row("both", _seconds(restored["peer"]), _rate(result["peer_gigabytes_per_s"]))
     table.add_row("", f"[bold]{restored['ratio']:.1f} times faster")
+    return table
+
+
+def folder(result: FolderResult) -> Table:
+    title = f"A program's folder: {result['files']} files, {result['bytes'] / 1e9:.2f} GB"
+    table = _table(title, "ours", "transfer_manager", "")
+    table.add_row("held: the program writes on", _seconds(result["held"]), "", "")
+    rows = (("notice to commit", result["committed"]), ("agent up to restored", result["restored"]))
+    for what, both in rows:
+        times = f"[bold]{both['ratio']:.1f} times faster"
+        table.add_row(what, _seconds(both["ours"]), _seconds(both["peer"]), times)
+    table.add_row("one file changed", _seconds(result["again"]), f"{result['again_sent_bytes'] / 1e6:.1f} MB sent", "")
     return table
 
 

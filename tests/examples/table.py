@@ -20,6 +20,7 @@ class Row:
     lines: str
     needs: tuple[str, ...] = ()
     limits: str = ""
+    exact: bool = True
 
     @property
     def folder(self) -> Path:
@@ -58,12 +59,14 @@ ROWS = (
     Row(
         "huggingface_jit", "Hugging Face `Trainer` as it is",
         "none: its `enable_jit_checkpoint`, and `notice_signal: SIGTERM`", ("transformers", "accelerate"),
-        "it saves between two steps, 3 s after the notice at the soonest; without one it goes back to its last save",
+        "it saves 3 s after the notice at the soonest, and goes back to its last save without one; not bit for bit: it "
+        "may save behind a step's forward pass, whose random numbers are drawn again", exact=False,
     ),
     Row(
         "lightning_exception", "Lightning's `Trainer` as it is",
         "none: its `OnExceptionCheckpoint`, and `notice_signal: SIGTERM`", ("lightning",),
-        "the same, behind the step; a loader that shuffles goes on in another order",
+        "without a notice it goes back to its last save; not bit for bit: within an epoch it begins with the epoch's "
+        "first rows again", exact=False,
     ),
     Row(
         "dcp", "torch's distributed checkpoint (DCP)",
@@ -78,8 +81,9 @@ _INTRODUCTION = """\
 
 Each row is a folder in [`workloads/examples`](../workloads/examples) that you can copy, and a test: it is preempted
 three times on the local cloud, and compared with itself undisturbed: every logged number and every bit of the result
-are the same. `make examples` runs all of them; `python -m tests.examples.table` writes this page. What becomes of
-single features (accumulation, workers, evaluation, streams) is in [what-resumes.md](what-resumes.md#frameworks).
+are the same, unless a limit says otherwise (then it goes on from each save, and ends). `make examples` runs all of
+them; `python -m tests.examples.table` writes this page. What becomes of single features (accumulation, workers,
+evaluation, streams) is in [what-resumes.md](what-resumes.md#frameworks).
 
 | example | what you add | limits |
 |---|---|---|
@@ -94,7 +98,9 @@ def table() -> str:
 def readme(row: Row) -> str:
     """The few lines that lie in the example's folder."""
     needs = "" if not row.needs else f" It needs {' and '.join(row.needs)}."
-    promise = "Preempted at any moment, it ends with the same numbers and the same bits as undisturbed."
+    exact = "it ends with the same numbers and the same bits as undisturbed"
+    own = "it goes on from its newest save; docs/frameworks.md says why not bit for bit"
+    promise = f"Preempted at any moment, {exact if row.exact else own}."
     return f"# {row.what}\n\n`spot run {row.folder.relative_to(ROOT)}/run.yaml`.{needs} {promise}\n"
 
 

@@ -40,6 +40,7 @@ class Settling:
         self._process = process
         self._judge = Judge(folder, said, pattern)
         self._said_now = asyncio.Event()
+        self._words = 0
         self._looking = asyncio.Lock()
 
     async def look(self) -> Judged:
@@ -65,6 +66,7 @@ class Settling:
         if not any(Save(name, None).holds(entry.path) and entry.kind != "folder" for entry in entries):
             raise ValueError(f"there is no file in {self.folder / name}")
         self.said.say(name, entries, step)
+        self._words += 1
         self._said_now.set()
         return Save(name, True)
 
@@ -92,8 +94,9 @@ class Settling:
     async def until_saved(
         self, before: Judged, rounds: list[list[Member]], *, until: Callable[[Judged], float]
     ) -> Judged:
-        """The same for a program that was told to save when there was `before`: until it has, or can no longer."""
-        told_at = time.monotonic()
+        """The same for a program that was told to save when there was `before`: until it has, says so, or can no
+        longer."""
+        told_at, words = time.monotonic(), self._words
         waiting = list(rounds[1:])
         was = {entry.path: sign(entry) for entry in before.entries}
 
@@ -103,6 +106,8 @@ class Settling:
                 self._send(waiting.pop(0))
             if judged.writing:
                 return False
+            if self._words > words:  # also of what it had saved before: it waits for us, and writes nothing meanwhile
+                return True
             # What was half then is no answer: the program was at it before it was told.
             fresh = (path for path, now in judged.state.items() if was.get(path) != now and not before.is_half(path))
             if any(judged.is_file(path) for path in fresh):
