@@ -28,7 +28,7 @@ BUCKET = "local-runs"
 COMMANDS = ("shell", "perl")
 """Programs that know nothing of us."""
 OWN_SAVES = {
-    "dcp": "step-300/__0_0.distcp",
+    "dcp": "step-200/__0_0.distcp",
     "huggingface_jit": "model/model.safetensors",
     "lightning_exception": "last.ckpt",
 }

@@ -35,6 +35,9 @@ Logs, event files and trackers' folders (`*.log`, `*.jsonl`, `*.csv`, `*.out`, `
 
 **Who is told**: the processes that catch `notice_signal`, under whatever shell or launcher; where nobody does, those
 that catch SIGTERM. Where nobody hears either, the event `notice_unheard` says so a minute after the start.
+
+**What is kept** of a file are its bytes, name, owner, mode and time, and that it is a link or has several names. *Not*:
+extended attributes and ACLs, setuid bits, pipes, sockets and devices.
 """
 
 

@@ -9,7 +9,7 @@ from spot_training.dcp import StorageReader, StorageWriter
 from torch import nn
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 
-STEPS, EVERY = 300, 40
+STEPS, EVERY = 200, 40
 
 told = []
 signal.signal(signal.SIGUSR1, lambda *_: told.append(True))
