@@ -34,6 +34,7 @@ from agent.run.daemon import Daemon
 from agent.run.handover import handover_on_hangup
 from agent.run.judgement import EXIT_AGAIN, EXIT_VM_UNFIT
 from agent.run.spending import Spending
+from agent.run.trackers import Trackers, commands
 from agent.store import StoreError, open_store
 from agent.telemetry import journal
 from agent.telemetry.cloud_log import CloudLog, cloud_log
@@ -125,12 +126,16 @@ async def supervise(
             learning = asyncio.create_task(learn_machine(client, daemon))
             stack.callback(learning.cancel)
         stack.enter_context(handover_on_hangup(daemon, sender))
+        trackers = Trackers(commands(run, store.url, place / "tracking"), daemon.opened)
+        stack.push_async_callback(trackers.close)
         log.info("agent_started", run_id=run.run_id, vm=vm, bucket=store.url, pid=os.getpid(), health_port=port)
         try:
             status = await daemon.run()
         except Exception as error:  # said while Cloud Logging still hears it
             log.error("agent_failed", error=repr(error), exc_info=error)
             raise
+        if daemon.cause == "complete":
+            await trackers.last()
         if daemon.cause in ENDS_OF_GROUP or (daemon.cause == "vm_unfit" and daemon.replaceable):
             await spending.leave_last()
         if client:

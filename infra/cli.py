@@ -22,6 +22,7 @@ from infra.operate.run_file import BAD_RUN_FILE, RunFile, load, read
 from infra.operate.run_file import tell as tell_mistakes
 from infra.operate.status import command as status_command
 from infra.operate.suggest import Commands
+from infra.operate.track import command as track_command
 from infra.operate.validation import command as validate_command
 
 _DRILL_TIMEOUT_S = 180.0
@@ -210,4 +211,5 @@ ablate_command.register(app)
 validate_command.register(app)
 status_command.register(app)
 app.add_typer(checkpoints.app, name="checkpoints")
+track_command.register(app)
 cloud_commands.register(app)

@@ -71,7 +71,10 @@ LLM = "run_id: mine\nmodel: {name: a/b}\ndata: {source: stdlib}\ncheckpoint: {bu
     ("more", "said"),
     [
         ("price_cap: {max_hourly_usd: 2}\n", ":5: price_cap: nothing looks at prices yet"),
-        ("tracking: {wandb: {project: p}}\n", ":5: tracking.wandb: the llm trainer does not log there"),
+        (
+            "tracking: {wandb: {project: p, sender: program}}\n",
+            ":5: tracking.wandb.sender: the llm trainer does not talk to Weights & Biases itself",
+        ),
         ("stages: [{name: all, steps: 1000}]\n", ":5: stages: the llm trainer has no stages"),
         ("machine: {vms: 2}\n", ":5: machine.vms: a run trains on one VM"),
         ("machine: {type: a2-highgpu-2g}\n", ":5: machine.type: the llm trainer uses one GPU"),

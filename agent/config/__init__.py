@@ -14,11 +14,11 @@ from agent.config.sections import (
     PriceCap,
     Stage,
     Supervision,
-    Tracking,
     Trained,
-    Wandb,
     Workload,
 )
+from agent.config.spike import Spike
+from agent.config.tracking import TensorBoard, Tracking, Wandb
 from agent.config.units import Cadence, format_seconds, parse_seconds
 from agent.config.write import run_file_text
 from agent.config.yaml_file import Mistake
@@ -41,9 +41,11 @@ __all__ = [
     "PriceCap",
     "RunConfig",
     "RunFileError",
+    "Spike",
     "Stage",
     "StageMachine",
     "Supervision",
+    "TensorBoard",
     "Tokenizer",
     "Tracking",
     "Trained",

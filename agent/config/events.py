@@ -68,6 +68,11 @@ EVENTS: dict[str, EventDoc] = {
     "handover": _doc("this agent makes way for a newer version; the trainer goes on", "step message"),
     "handover_refused": _doc("not now: a notice has come", "message"),
     "library": _doc("a warning of a library that the agent uses", "logger message exc_info"),
+    "tracker_away": _doc(
+        "a tracker (W&B, TensorBoard) could not be told: it is tried again, training does not wait, and the bucket "
+        "keeps all",
+        "tracker error",
+    ),
     "cloud_log_away": _doc(
         "Cloud Logging does not take the journal; what it misses is sent later, or never where reason says so",
         "reason",

@@ -71,9 +71,9 @@ def search_path(run: RunConfig, *, environment: Path | None = None) -> dict[str,
 
 def tracking_environment(run: RunConfig) -> dict[str, str]:
     """What W&B's own library reads: a program that calls `wandb.init()` goes on in the run of that name. The key, where
-    there is one, is in the agent's own environment."""
+    there is one, is in the agent's own environment. None where the agent sends."""
     wandb = run.tracking.wandb if run.tracking is not None else None
-    if wandb is None:
+    if wandb is None or not run.sends_itself:
         return {}
     entity = {"WANDB_ENTITY": wandb.entity} if wandb.entity else {}
     return {"WANDB_PROJECT": wandb.project, "WANDB_RUN_ID": run.run_id, "WANDB_RESUME": "allow", **entity}

@@ -13,7 +13,8 @@ from agent.config.machine import Machine
 from agent.config.model import Language, Model
 from agent.config.pictures import refused_pictures
 from agent.config.refusal import Many, Refusal, Section
-from agent.config.sections import ON_THEIR_OWN, Checkpoint, PriceCap, Stage, Supervision, Tracking, Workload
+from agent.config.sections import ON_THEIR_OWN, Checkpoint, PriceCap, Stage, Supervision, Workload
+from agent.config.tracking import Tracking
 
 _OF_THE_TYPE: dict[str, Any] = {"accelerators": None, "alternatives": []}
 """Keys of a machine that say nothing of a machine of another type."""
@@ -63,6 +64,14 @@ class RunConfig(Section):
     supervision: Supervision = Supervision()
     """When the agent gives up on a trainer."""
 
+    @property
+    def sends_itself(self) -> bool:
+        """Whether the program talks to Weights & Biases itself, and the agent does not."""
+        wandb = self.tracking.wandb if self.tracking else None
+        if wandb is None:
+            return False
+        return wandb.sender == "program" or (wandb.sender is None and self.workload.kind == "command")
+
     def machine_for(self, stage: Stage) -> Machine:
         """The run's machine with what the stage changes. Raises pydantic's ValidationError where they don't fit."""
         if stage.machine is None:
@@ -109,6 +118,16 @@ class RunConfig(Section):
                 "the agent does not see the metrics of kind command",
                 "leave it out, or write kind: script with a session (spot_training) in the program",
             )
+        if self.tracking and self.tracking.tensorboard:
+            yield Refusal(
+                ("tracking", "tensorboard"), "the agent does not see the metrics of kind command", "leave it out"
+            )
+        if self.tracking and self.tracking.wandb and self.tracking.wandb.sender == "agent":
+            yield Refusal(
+                ("tracking", "wandb", "sender"),
+                "the agent does not see the metrics of kind command",
+                "leave it out: the program sends them itself",
+            )
         for key in ("every", "milestone_every"):
             cadence = getattr(self.checkpoint, key)
             if cadence is not None and cadence.steps is not None:
@@ -120,6 +139,12 @@ class RunConfig(Section):
 
     def _refused_for_a_trainer(self) -> Iterator[Refusal]:
         kind = self.workload.kind
+        if self.sends_itself:
+            yield Refusal(
+                ("tracking", "wandb", "sender"),
+                f"the {kind} trainer does not talk to Weights & Biases itself",
+                "leave it out: the agent sends what is committed",
+            )
         if "prepare_timeout" in self.supervision.model_fields_set:
             yield Refusal(("supervision", "prepare_timeout"), f"kind {kind} brings no code to prepare", "leave it out")
         if self.model is None and kind != "arr-coc":

@@ -227,23 +227,6 @@ class PriceCap(Section):
     """The run is not planned while its VMs together cost more. Unit: US dollars per hour. Default: required."""
 
 
-class Wandb(Section):
-    """Weights & Biases."""
-
-    project: Name
-    """The project. Default: required."""
-
-    entity: Name | None = None
-    """The user or team. Default: null (the account's own)."""
-
-
-class Tracking(Section):
-    """Where metrics go besides the run's own files."""
-
-    wandb: Wandb | None = None
-    """Weights & Biases. Default: null (not used)."""
-
-
 class Supervision(Section):
     """When the agent gives up on a trainer."""
 

@@ -48,12 +48,6 @@ def unread(run: RunConfig) -> Iterator[Refusal]:
     if theirs:
         yield from _unstartable(run)
         return
-    if run.tracking is not None and run.tracking.wandb is not None:
-        yield Refusal(
-            ("tracking", "wandb"),
-            f"the {kind} trainer does not log there: its metrics are in the bucket",
-            "leave it out, or write kind: script with a program that does",
-        )
     if run.stages and kind not in STAGED:
         yield Refusal(
             ("stages",),

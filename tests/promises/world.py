@@ -29,6 +29,7 @@ data: {{source: stdlib, tokenizer: {{train_vocab_size: 512}}}}
 training: {{global_batch: 8, micro_batch: 8, max_steps: {steps}}}
 checkpoint: {{bucket: "{bucket}", every: "{every}", keep: {keep}, milestone_every: {milestone}}}
 machine: {{notice: "{notice}", shutdown_window: "{window}", hourly_usd: {hourly_usd}}}
+tracking: {tracking}
 supervision:
   {{hang_timeout: "{hang}", crash_limit: {crash_limit}, stop_grace: "1 s", max_cost: {max_cost}, spike: {spike}}}
 stages: {stages}
@@ -50,7 +51,7 @@ class World:
         values = {
             "run_id": run_id, "steps": 12, "bucket": "gs://demo/runs", "every": "4 steps", "keep": 2,
             "milestone": "null", "notice": "0 s", "window": "30 s", "hang": "10 min", "crash_limit": 3,
-            "hourly_usd": "null", "max_cost": "null", "spike": "null", "stages": "[]",
+            "hourly_usd": "null", "max_cost": "null", "spike": "null", "stages": "[]", "tracking": "null",
         } | changes  # fmt: skip
         run_file = self.folder / f"{run_id}.yaml"
         run_file.write_text(RUN.format(**values))
