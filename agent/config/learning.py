@@ -37,8 +37,9 @@ class Data(Section):
     """The text to train on, or the pictures with text."""
 
     source: Source
-    """A folder, gs://BUCKET/PREFIX, hf://DATASET, or `stdlib`: the sources and documentation of the running Python's
-    standard library, real text that is on every machine. Default: required."""
+    """A folder, gs://BUCKET/PREFIX or hf://DATASET; `stdlib`, the sources and documentation of the running Python's
+    standard library, real text that is on every machine; pictures with questions that are composed on the machine
+    (docs/vlm.md), `scenes:stamps`, `scenes:emoji` or `scenes:digits`. Default: required."""
 
     include: Annotated[Many[str], Field(min_length=1)] = ("**/*.txt", "**/*.md", "**/*.rst", "**/*.py", "**/*.jsonl")
     """kind `llm`: files of a folder or bucket to read, as glob patterns.

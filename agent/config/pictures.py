@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from agent.config.places import SCENES
 from agent.config.refusal import Many, Refusal, Section
 
 Glob = Annotated[str, Field(min_length=1)]
@@ -75,6 +76,8 @@ def refused_pictures(kind: str, source: str, given: set[str], pictures: Pictures
     if kind == "llm":
         if "pictures" in given:
             yield Refusal(("data", "pictures"), "kind llm reads text alone", "leave it out, or write kind: vlm")
+        if source in SCENES:
+            yield Refusal(("data", "source"), "kind llm reads text alone", "write a source of text, or kind: vlm")
         return
     for key in ("include", "text_field"):
         if key in given:

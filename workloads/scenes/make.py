@@ -13,6 +13,7 @@ from typing import Any
 from PIL import Image
 
 from agent.config import Data
+from agent.config.pictures import Pictures
 from agent.config.places import SCENES
 from workloads.errors import DataError
 from workloads.folders import cache_folder
@@ -73,8 +74,15 @@ def scenes_folder(source: str) -> Path:
 
 
 def with_scenes(data: Data) -> Data:
-    """`data` as it is, or of the folder that its scenes are in. Raises DataError."""
-    return data.model_copy(update={"source": str(scenes_folder(data.source))}) if data.source in SCENES else data
+    """`data` as it is, or of the folder that its scenes are in, with their own evaluation unless the run file says
+    otherwise. Raises DataError."""
+    if data.source not in SCENES:
+        return data
+    changed: dict[str, Any] = {"source": str(scenes_folder(data.source))}
+    pictures = data.pictures or Pictures()
+    if not pictures.eval_records and "eval_fraction" not in data.model_fields_set:
+        changed["pictures"] = pictures.model_copy(update={"eval_records": ("eval.jsonl",)})
+    return data.model_copy(update=changed)
 
 
 def _recipe(name: str) -> Recipe:
