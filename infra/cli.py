@@ -140,6 +140,8 @@ def run(  # noqa: PLR0917, typer makes options of them
     Ctrl-C saves and ends. Exit status: docs/commands.md.
     """
     described = load(run_file, to_train=True)
+    if described.ablations is not None:
+        typer.echo(f"its ablations are left out: spot ablate {run_file} trains them", err=True)
     from infra.local.out_folder import CannotRun  # noqa: PLC0415, only this command needs the local cloud
     from infra.local.run import run_once  # noqa: PLC0415
     from infra.local.strikes import script_of  # noqa: PLC0415

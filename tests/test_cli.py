@@ -119,6 +119,17 @@ MISTAKES: list[tuple[str, int, str]] = [
     ("run script.yaml --preempt-every 2", 2, "'2' has a number without a unit"),
     ("run script.yaml --preempt-every 1s", 2, "write 5 s or more"),
     ("run script.yaml --preempt-every 1m --events x", 2, "give --preempt-every or --events, not both"),
+    ("validate script.yaml --thresholds missing", 2, "missing: it can't be read: no such file or directory\n    fix: "),
+    ("validate script.yaml --thresholds script.yaml", 2, "script.yaml:1: run_id: Input should be a valid dictionary"),
+    ("validate script.yaml --thresholds bounds.yaml --timeout 2", 2, "--timeout: '2' has"),
+    ("validate script.yaml --thresholds bounds.yaml --cloud", 2, "--cloud takes --commit"),
+    ("validate script.yaml --thresholds bounds.yaml --clean-up", 2, "--clean-up takes --cloud"),
+    ("validate script.yaml --thresholds bounds.yaml --max-cost 3", 2, "--max-cost: no price is known that it could be"),
+    ("validate script.yaml --thresholds bounds.yaml --commit abc", 2, "is in no repository\n    fix: git checkout abc"),
+    ("validate grid.yaml --thresholds bounds.yaml", 2, "it has ablations\n    fix: validate one run"),
+    ("validate script.yaml --thresholds bounds.yaml --out file/out", 1, "file/out: not a directory\n    fix: "),
+    ("status grid.yaml", 1, "run mine has not begun: nothing is in "),
+    ("status grid.yaml", 1, "fix: spot ablate grid.yaml trains its experiments, and --table says how far they are"),
     ("ablate script.yaml", 2, "script.yaml: it has no ablations\n    fix: add ablations: "),
     ("ablate grid.yaml", 2, "grid.yaml: experiment mine-command-trayn: there is no program trayn here\n    fix: "),
     ("ablate grid.yaml --cloud --fresh", 2, "are for experiments that are trained here"),
@@ -153,6 +164,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     (desk / "script.yaml").write_text(SCRIPT % "python, train.py")
     (desk / "nothing.yaml").write_text(SCRIPT % "trayn, --fast")
     grid = "ablations: {grid: {workload.command: [[python, train.py], [trayn]]}}\n"
+    (desk / "bounds.yaml").write_text("loss: {max: 2}")
     (desk / "grid.yaml").write_text(SCRIPT % "python, train.py" + grid)
     into = (SCRIPT % "python, train.py").replace("gs://runs", f"file://{desk}/file/bucket")
     (desk / "into-file.yaml").write_text(into)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +14,10 @@ from typing import Any
 import psutil
 import pytest
 
+from infra.local.cloud import local_cloud
 from infra.local.vm import DISK
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 RUN = """
 run_id: tiny
@@ -54,7 +56,7 @@ with Session.open() as session:
             time.sleep(0.1)  # it will be taken away
     session.finish()
 """
-PATIENCE_S = 150.0
+PATIENCE_S = 280.0
 
 
 def command(folder: Path, env: str, rates: str, *options: str) -> list[str]:
@@ -76,6 +78,19 @@ def table(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     ]
 
 
+def followed_in_a_bucket(folder: Path) -> dict[str, Any]:
+    """What `--cloud` makes of the experiments' buckets, where they are one."""
+    for bucket in folder.glob("out/tiny/experiments/*/bucket"):
+        code = shutil.ignore_patterns("packages")  # the same for all
+        shutil.copytree(bucket, folder / "bucket", symlinks=True, dirs_exist_ok=True, ignore=code)
+    with local_cloud("local-runs", [], folder=folder / "bucket"):
+        ablate = [*command(folder, "", '"0.01", "0.05"')[:3], "--cloud", "--json", "--out", "elsewhere"]
+        done = ran(folder, ablate)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
 def left_on(folder: Path) -> list[psutil.Process]:
     """What runs on VMs below the folder."""
     found = []
@@ -92,6 +107,7 @@ def test_preempted_killed_and_with_one_that_fails_the_table_is_the_same_to_the_l
     calm, stormy = tmp_path / "calm", tmp_path / "stormy"
     undisturbed = ran(calm, command(calm, "", '"0.01", "0.05"'))
     assert undisturbed.returncode == 0, undisturbed.stdout + undisturbed.stderr
+    assert followed_in_a_bucket(calm) == json.loads((calm / "out/tiny/ablations.json").read_text())
 
     # A rate that fails at once, twice; every other one is preempted; the command itself is killed once one is done
     (tmp_path / "events.yaml").write_text("- {at: 7 s, do: preempt}")
@@ -137,7 +153,7 @@ def test_ctrl_c_saves_all_and_the_same_command_goes_on(tmp_path: Path) -> None:
     with (tmp_path / "stopped.log").open("wb") as log:
         stopped = subprocess.Popen(ablate, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True)
     until = time.monotonic() + PATIENCE_S
-    while (tmp_path / "stopped.log").read_text().count(", step ") < 2:
+    while sum(bool(file.read_text()) for file in tmp_path.glob("out/tiny/experiments/*/vms/*/metrics.jsonl")) < 2:
         assert stopped.poll() is None, (tmp_path / "stopped.log").read_text()
         assert time.monotonic() < until
         time.sleep(0.1)

@@ -13,7 +13,7 @@ import pytest
 
 from tests.promises.test_ablations import PATIENCE_S, TRAIN, left_on
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 RUN = """
 run_id: mine

@@ -59,7 +59,10 @@ class Ablation:
             together = SideBySide(left, at_once, start, board, asked)
             together.run()
         self.failed = together.words
-        return NOT_SAVED if asked and NOT_SAVED in together.statuses.values() else asked.status if asked else 0
+        ends = together.statuses.values()
+        if not asked or (len(ends) == len(left) and not any(ends)):  # all came to their end meanwhile
+            return 0
+        return NOT_SAVED if NOT_SAVED in ends else asked.status
 
     def follow(self) -> None:
         """Until each of them is at its end, by the bucket alone."""

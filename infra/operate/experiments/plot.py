@@ -1,4 +1,4 @@
-"""The plot as SVG: a metric of each experiment, a ring for each seed, a point for the mean, a bar for the spread."""
+"""The plot as SVG: a metric of each experiment, a ring for each seed, a bar for mean and spread."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def svg(groups: Sequence[Seeds], metric: str, *, title: str) -> str:
             continue
         if spread.sd:
             out.append(_path(across(spread.mean - spread.sd), y, across(spread.mean + spread.sd), y, _MARK, wide=3))
-        out += [_dot(across(value), y, "white", 4) for value in group.values(metric) if math.isfinite(value)]
-        out.append(_dot(across(spread.mean), y, _MARK, 5))
+        out.append(_path(across(spread.mean), y - 9, across(spread.mean), y + 9, _MARK, wide=3))
+        out += [_ring(across(value), y) for value in group.values(metric) if math.isfinite(value)]
     return "\n".join([*out, "</svg>", ""])
 
 
@@ -68,5 +68,5 @@ def _path(x: float, y: float, to_x: float, to_y: float, colour: str, *, wide: in
     return f"<path d='M{x:.1f} {y:.1f}L{to_x:.1f} {to_y:.1f}' stroke='{colour}' stroke-width='{wide}'/>"
 
 
-def _dot(x: float, y: float, fill: str, radius: int) -> str:
-    return f"<circle cx='{x:.1f}' cy='{y:.1f}' r='{radius}' fill='{fill}' stroke='{_MARK}' stroke-width='1.5'/>"
+def _ring(x: float, y: float) -> str:
+    return f"<circle cx='{x:.1f}' cy='{y:.1f}' r='4' fill='white' stroke='{_MARK}' stroke-width='1.5'/>"

@@ -54,7 +54,7 @@ def status(
         if as_json:
             typer.echo(json.dumps(asdict(first)))
         if first.state == "not begun":
-            _say_not_begun(place, as_json=as_json)
+            _say_not_begun(place, run, as_json=as_json)
         if as_json:
             return
         if watch:
@@ -100,12 +100,14 @@ def _watch(reader: Reader, place: Place, first: Standing) -> None:
         live.update(draw(now, place.name), refresh=True)
 
 
-def _say_not_begun(place: Place, *, as_json: bool) -> None:
+def _say_not_begun(place: Place, target: str, *, as_json: bool) -> None:
     if as_json:
         raise typer.Exit(1)
     fix = "spot run begins it" if place.url.startswith("file://") else "spot deploy begins it"
     if place.run is None:
         fix = f"spot ls {place.url.rpartition('/')[0]} lists the runs there"
+    elif place.run.ablations is not None:
+        fix = f"spot ablate {target} trains its experiments, and --table says how far they are"
     raise NoSuchRun(f"run {place.run_id} has not begun: nothing is in {place.name}\n    fix: {fix}")
 
 
