@@ -69,7 +69,7 @@ def test_warnings_stand_out_and_what_says_nothing_at_home_is_left_out() -> None:
 
 
 def test_what_a_program_saved_is_told_by_its_number_and_the_programs_own_step() -> None:
-    told = {"step": 3, "durable_s": 0.5, "attempt": 1}
+    told: dict[str, Any] = {"step": 3, "durable_s": 0.5, "attempt": 1}
     assert tell(event("committed", reason="cadence", **told)) == ("step 3 saved (0.5 s)", "green")
     own = event("committed", reason="cadence", program_step=120, **told)
     assert tell(own, "save") == ("save 3 (step 120) stored (0.5 s)", "green")

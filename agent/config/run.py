@@ -153,8 +153,8 @@ class RunConfig(Section):
         if self.data is None:
             yield Refusal((), f"kind {kind} needs data", "add data: {source: FOLDER}")
         else:
-            given = self.data.model_fields_set
-            yield from refused_pictures(kind, self.data.source, given, self.data.pictures)
+            keys = self.data.model_fields_set
+            yield from refused_pictures(kind, self.data.source, keys, self.data.pictures)
         if self.model is None:
             return
         if kind == "llm" and self.model.sees:

@@ -47,6 +47,9 @@ class Watched:
     def read_into(self, name: str, into: memoryview, *, timeout: float) -> int:
         return self._do("read", name, lambda: self.store.read_into(name, into, timeout=timeout))
 
+    def read_range(self, name: str, start: int, size: int, *, timeout: float) -> bytes:
+        return self._do("read", name, lambda: self.store.read_range(name, start, size, timeout=timeout))
+
     def folders(self, prefix: str = "", *, timeout: float) -> builtins.list[str]:
         return self._do("folders", prefix, lambda: self.store.folders(prefix, timeout=timeout))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from infra.local.bucket import RunRecords
@@ -31,5 +33,6 @@ def test_event_files_hold_each_step_once_while_a_tracker_that_is_away_harms_noth
         lines = RunRecords(store).metrics()
         assert [line["step"] for line in lines] == list(range(12))
         losses = [(step, value) for step, tag, value in told if tag == "loss"]
-        assert losses == [(line["step"], pytest.approx(line["loss"], rel=1e-6)) for line in lines]
+        expected: list[Any] = [(line["step"], pytest.approx(line["loss"], rel=1e-6)) for line in lines]
+        assert losses == expected
         assert [(step, tag) for step, tag, _ in told if tag in ("spot/preempted", "spot/restored_step")]

@@ -210,9 +210,10 @@ def test_tensorboards_files_hold_each_step_once_whoever_wrote_which_part(
             history.train(more)
             history.commit()
         follow(Stream(store), lambda: TensorBoardView(seen, ""), watch=False, every_s=1, say=print)
-    assert read(tmp_path / "seen") == [
+    expected: list[Any] = [
         (line["step"], pytest.approx(loss(line["step"]), rel=1e-6)) for line in RunRecords(store).metrics()
     ]
+    assert read(tmp_path / "seen") == expected
 
 
 def test_an_event_files_name_says_where_its_reader_goes_on() -> None:
