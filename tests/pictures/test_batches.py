@@ -25,5 +25,7 @@ def test_an_epoch_has_each_sample_once_and_a_batch_says_what_belongs_where(tmp_p
                     assert segments.max() == len(row)
                     assert int((positions[segments > 0] == 0).sum()) == len(row)
             assert counted == batch.targets
-        assert sorted(seen[:23]) == list(range(23))
+        while len(seen) < 46:
+            seen += numbers(next(batches))
+        assert sorted(seen[:23]) == sorted(seen[23:46]) == list(range(23)) != seen[:23] != seen[23:46]
         assert not pack or max(len(row) for row in micro.samples) > 1

@@ -103,7 +103,13 @@ def test_a_broken_picture_stops_the_run_or_is_left_out_and_counted_up_to_a_bound
     with pytest.raises(DataError, match=r"train\.jsonl:7 names .* there is no images/0006\.png"):
         open_batches(tmp_path)
     skipping = open_batches(tmp_path, on_broken="skip", pack=False)
-    broken = [name for _ in range(2) for name in next(skipping).broken]
+    broken = []
+    for batch in (next(skipping), next(skipping)):
+        broken += batch.broken
+        for micro in batch.micro_batches:
+            for (sample,), labels, pixels in zip(micro.samples, micro.labels, micro.pixels, strict=True):
+                left_out = sample.facts["number"] in (2, 5, 6)
+                assert left_out == bool((labels < 0).all()) == bool(pixels.abs().max() < 0.01)
     assert sorted(name.partition(": ")[0] for name in broken) == [f"train.jsonl:{line}" for line in (3, 6, 7)]
     resumed = open_batches(tmp_path, on_broken="skip", pack=False, broken_limit=5)
     resumed.load_state_dict(skipping.state_dict())
