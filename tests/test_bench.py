@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 import pytest
 from rich.console import Console
 
-from infra.bench import flood, folder, footprint, notice, restore, save, stall
+from infra.bench import flood, folder, footprint, notice, pictures, restore, save, stall
 from infra.bench.__main__ import NAMES, Settings, run
 from infra.bench.figures import BenchError
 from infra.bench.rig import BUCKET, Rig, running_rig
@@ -33,6 +33,7 @@ def test_the_results_file_has_what_each_measurement_documents(results: dict[str,
     assert set(results["machine"]) >= {"date", "processor", "cores", "memory_gb", "kernel"}
     assert_documented(results["stall"], stall.Result)
     assert_documented(results["notice"], notice.Result)
+    assert_documented(results["pictures"], pictures.Result)
     assert_documented(results["flood"], flood.Result)
     assert_documented(results["footprint"], footprint.Result)
     assert_documented(results["folder"], folder.Result)
@@ -42,7 +43,7 @@ def test_the_results_file_has_what_each_measurement_documents(results: dict[str,
     assert results["save"]["notice_to_committed_s"] > 0
     for target in results["targets"]:
         assert set(target) == {"name", "value", "bound", "limit", "unit", "met"}
-    assert len(results["targets"]) == 15
+    assert len(results["targets"]) == 18
 
 
 def test_both_sides_saved_and_restored_identical_bytes(results: dict[str, Any]) -> None:

@@ -3,8 +3,9 @@
     python -m infra.bench [--only NAME ...] [--tries N] [--size-gb GB] [--out FILE]
 
 The results file holds `machine` (what the figures depend on), `settings`, one entry for each measurement that ran
-(`stall`, `save` and `restore` with `unthrottled` and `throttled`, `notice`, `flood`, `data`, `folder`, `footprint`; the
-`Result` of each module says what is in it; `save.notice_to_committed_s` is of one real preemption at the end) and
+(`stall`, `save` and `restore` with `unthrottled` and `throttled`, `notice`, `flood`, `data`, `pictures`, `folder`,
+`footprint`; the `Result` of each module says what is in it; `save.notice_to_committed_s` is of one real preemption at the
+end) and
 `targets` (name, value, bound, limit, unit, met). `state`: bytes and count of the tensors; `peer`: where torch.save was
 fastest, and whether torch.load was with mmap.
 """
@@ -23,14 +24,14 @@ from typing import Any
 
 from rich.console import Console
 
-from infra.bench import data, flood, folder, footprint, notice, restore, save, stall, tables
+from infra.bench import data, flood, folder, footprint, notice, pictures, restore, save, stall, tables
 from infra.bench.figures import BenchError, Target, machine_facts
 from infra.bench.memory import huge_pages
 from infra.bench.rig import BUCKET, running_rig
 from infra.local.storage.control import StorageControl, running_storage
 from infra.local.vm import VmError
 
-NAMES = ("stall", "save", "restore", "notice", "flood", "data", "folder", "footprint")
+NAMES = ("stall", "save", "restore", "notice", "flood", "data", "pictures", "folder", "footprint")
 THROTTLED = {"stream_bytes_per_s": 100e6, "total_bytes_per_s": 3e9, "first_byte_s": 0.03}
 _SHM = Path("/dev/shm")  # noqa: S108 - memory, to give the peer the fastest file there is
 
@@ -70,6 +71,12 @@ def run(settings: Settings, out: Path, console: Console) -> dict[str, Any]:
         results["data"] = batches
         targets += data.targets(batches)
         console.print(tables.data(batches))
+    if "pictures" in settings.only:
+        console.print("pictures ...", style="dim")
+        shown = pictures.measure(tries=settings.tries)
+        results["pictures"] = shown
+        targets += pictures.targets(shown)
+        console.print(tables.pictures(shown))
     if {"save", "restore", "flood", "folder", "footprint"} & {*settings.only}:
         targets += _with_storage(settings, results, console)
     results["targets"] = [target.as_json() for target in targets]

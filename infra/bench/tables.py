@@ -13,6 +13,7 @@ from infra.bench.flood import Result as FloodResult
 from infra.bench.folder import Result as FolderResult
 from infra.bench.footprint import Result as FootprintResult
 from infra.bench.notice import Result as NoticeResult
+from infra.bench.pictures import Result as PicturesResult
 from infra.bench.restore import Result as RestoreResult
 from infra.bench.save import Result as SaveResult
 from infra.bench.stall import Result as StallResult
@@ -47,6 +48,18 @@ def data(result: DataResult) -> Table:
         table.add_row(f"{name}, torch's loader", _seconds(side["peer"]))
         table.add_row(f"{name}, ours", _seconds(side["ours"]))
     table.add_row("saying where it is", f"{result['state_us']:.1f} us")
+    return table
+
+
+def pictures(result: PicturesResult) -> Table:
+    table = _table("256 JPEG files of 640 x 480 to pixels of 384 x 384, by two workers")
+    ours, peer = result["pictures_per_s"]
+    table.add_row("ours", _seconds(result["seconds"]["ours"]), f"{ours:.0f} pictures/s")
+    table.add_row("torch's DataLoader", _seconds(result["seconds"]["peer"]), f"{peer:.0f} pictures/s")
+    table.add_row("a loop of 0.5 s steps waits", f"{result['wait_ms']:.1f} ms")
+    table.add_row("saying where it is", f"{result['state_us']:.1f} us, {result['state_bytes']} bytes")
+    table.add_row("first batch, from the start", _seconds(result["first_batch"]))
+    table.add_row("first batch, from an epoch's middle", _seconds(result["resumed_batch"]))
     return table
 
 
