@@ -43,7 +43,7 @@ def test_the_results_file_has_what_each_measurement_documents(results: dict[str,
     assert results["save"]["notice_to_committed_s"] > 0
     for target in results["targets"]:
         assert set(target) == {"name", "value", "bound", "limit", "unit", "met"}
-    assert len(results["targets"]) == 18
+    assert len(results["targets"]) == 19
 
 
 def test_both_sides_saved_and_restored_identical_bytes(results: dict[str, Any]) -> None:

@@ -93,9 +93,8 @@ class Trackers:
     async def _told(self, name: str, command: list[str]) -> int:
         """Run it to its end; what it complains of is in the journal."""
         process = await asyncio.create_subprocess_exec(
-            "sh", "-c", _YIELDING, "sh", *command, env=trainer_environment(os.environ),
+            "sh", "-c", _YIELDING, "sh", *command, env=trainer_environment(os.environ), start_new_session=True,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
         )  # fmt: skip
         self._processes[name] = process
         try:

@@ -4,8 +4,8 @@
 
 The results file holds `machine` (what the figures depend on), `settings`, one entry for each measurement that ran
 (`stall`, `save` and `restore` with `unthrottled` and `throttled`, `notice`, `flood`, `data`, `pictures`, `folder`,
-`footprint`; the `Result` of each module says what is in it; `save.notice_to_committed_s` is of one real preemption at the
-end) and
+`footprint`; the `Result` of each module says what is in it; `save.notice_to_committed_s` is of one real preemption at
+the end) and
 `targets` (name, value, bound, limit, unit, met). `state`: bytes and count of the tensors; `peer`: where torch.save was
 fastest, and whether torch.load was with mmap.
 """

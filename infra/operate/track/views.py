@@ -64,7 +64,7 @@ class WandbView:
             raise TrackerUnfit(
                 f"the wandb client is not installed here ({error}): pip install 'spot-training[tracking]'"
             ) from error
-        if not self._offline and not wandb.api.api_key:
+        if not self._offline and not wandb.login(prompt=False, verify=False):
             raise TrackerUnfit("there is no W&B key: set WANDB_API_KEY, or run wandb login")
         self._folder.mkdir(parents=True, exist_ok=True)
         identity = identity_of(self._store, self._run_id)
