@@ -170,10 +170,10 @@ COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-
 
 lock: $(MADE) ## Renew the lock files; UPGRADE= keeps the versions they have
 	@cat requirements.lock requirements-dev.lock requirements-cloud.lock > $(VENV)/new.lock
-	@$(COMPILE) --extra workloads --output-file $(VENV)/new.lock pyproject.toml
-	@$(BIN)/python -m infra.stacks.packages.lock $(VENV)/new.lock workloads > requirements.lock
-	@$(COMPILE) --constraint requirements.lock --extra dev --extra frameworks --extra tracking --output-file $(VENV)/new.lock pyproject.toml
-	@$(BIN)/python -m infra.stacks.packages.lock --more $(VENV)/new.lock dev frameworks tracking > requirements-dev.lock
+	@$(COMPILE) --extra workloads --extra tracking --output-file $(VENV)/new.lock pyproject.toml
+	@$(BIN)/python -m infra.stacks.packages.lock $(VENV)/new.lock workloads tracking > requirements.lock
+	@$(COMPILE) --constraint requirements.lock --extra dev --extra frameworks --output-file $(VENV)/new.lock pyproject.toml
+	@$(BIN)/python -m infra.stacks.packages.lock --more $(VENV)/new.lock dev frameworks > requirements-dev.lock
 	@$(COMPILE) --constraint requirements.lock --extra cloud --output-file $(VENV)/new.lock pyproject.toml
 	@sed '/^# WARNING/,$$d' $(VENV)/new.lock > requirements-cloud.lock
 	@cp requirements-checkov.lock $(VENV)/new.lock

@@ -79,7 +79,9 @@ def main() -> None:
     try:
         deployment = Deployment.of(load_run(run_file))
         with ThreadPoolExecutor(1) as pool:  # another process builds the bundle while this one waits for the bindings
-            bundle = pool.submit(lambda: os.environ.get("SPOT_BUNDLE") or str(build(Path("dist"))))
+            run = deployment.run
+            tracking = run.tracking is not None and run.tracking.wandb is not None and not run.sends_itself
+            bundle = pool.submit(lambda: os.environ.get("SPOT_BUNDLE") or str(build(Path("dist"), tracking=tracking)))
             packed = pack_code(code, Path("dist")) if (code := code_of(deployment.run)) else None
             load_bindings()
         out = Path(os.environ.get("CDKTF_OUTDIR", "cdktf.out"))

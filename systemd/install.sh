@@ -92,6 +92,10 @@ if [[ ! -f $root$version/.complete ]]; then
   for part in "${parts[@]}"; do
     inside "${pip[@]}" --require-hashes "${index[@]}" -r "$version/bundle/requirements-$part.txt"
   done
+  if [[ -f $bundle/requirements-tracking.txt ]]; then # built with --tracking: without its client the metrics wait in the bucket
+    inside "${pip[@]}" --require-hashes "${index[@]}" -r "$version/bundle/requirements-tracking.txt" ||
+      say 'no client of Weights & Biases: pip says why above. The run trains all the same, and spot track sends later'
+  fi
   if [[ -f $bundle/pytorch.txt && ${parts[*]} == *workloads* ]] &&
     ! inside "$version/venv/bin/python" -c 'import importlib.util as u, sys; sys.exit(not u.find_spec("torch"))'; then
     cp "$bundle/pytorch.txt" "$root$version/bundle/"

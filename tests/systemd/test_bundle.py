@@ -36,9 +36,10 @@ def test_the_same_sources_give_the_same_bytes_and_the_bundle_is_named_after_them
 
 
 def test_a_bundle_holds_what_the_installer_looks_for_and_no_more_rights_than_needed(tmp_path: Path) -> None:
-    with tarfile.open(build(tmp_path)) as bundle:
+    with tarfile.open(build(tmp_path, tracking=True)) as bundle:
         entries = {entry.name: entry for entry in bundle}
-    assert {"install.sh", "requirements-agent.txt", "requirements-workloads.txt", "pytorch.txt"} <= set(entries)
+    parts = {f"requirements-{part}.txt" for part in ("agent", "workloads", "tracking")}
+    assert {"install.sh", "pytorch.txt", *parts} <= set(entries)
     assert "systemd/spot-agent.service" in entries
     assert [name for name in entries if name.endswith(".whl")] == ["spot_training-0.1.0-py3-none-any.whl"]
     assert {entry.mode for entry in entries.values() if entry.isfile() and entry.name != "install.sh"} == {0o644}
@@ -51,6 +52,7 @@ def test_the_requirements_are_pinned_by_hash_and_whole_and_leave_pytorch_out() -
     for part, wanted in (
         ("agent", project["dependencies"]),
         ("workloads", project["optional-dependencies"]["workloads"]),
+        ("tracking", project["optional-dependencies"]["tracking"]),
     ):
         names = {re.split(r"[<>=]", name)[0] for name in wanted} - {"torch"}
         pinned = set(re.findall(r"^([\w.-]+)==", parts[part], re.MULTILINE))
@@ -67,7 +69,8 @@ def test_the_locks_hold_what_each_is_for_and_nothing_that_pytorch_alone_needs() 
     extras = project["optional-dependencies"]
     training, more = (Lock((ROOT / f"requirements{name}.lock").read_text()) for name in ("", "-dev"))
     assert training.blocks.keys() & more.blocks.keys() == set()
-    assert training.closure([*project["dependencies"], *extras["workloads"], "setuptools"]) == training.blocks.keys()
+    trained = [*project["dependencies"], *extras["workloads"], *extras["tracking"], "setuptools"]
+    assert training.closure(trained) == training.blocks.keys()
     both = Lock("\n".join([*training.blocks.values(), *more.blocks.values()]) + "\n")
     wanted = [name for extra in ("workloads", "dev", "frameworks", "tracking") for name in extras[extra]]
     assert both.closure([*project["dependencies"], *wanted]) | {"setuptools"} == both.blocks.keys()

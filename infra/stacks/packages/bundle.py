@@ -39,15 +39,18 @@ class BundleError(Exception):
     """The bundle can't be built or uploaded; the text says why and what to do."""
 
 
-def build(out: Path, *, root: Path = ROOT, wheelhouse: bool = False, agent_only: bool = False) -> Path:
-    """Build the bundle into folder `out`; returns its file, `SHA256.tar.gz`."""
+def build(
+    out: Path, *, root: Path = ROOT, wheelhouse: bool = False, agent_only: bool = False, tracking: bool = False
+) -> Path:
+    """Build the bundle into folder `out`; returns its file, `SHA256.tar.gz`. `tracking`: with W&B's client, which a run
+    whose agent sends there needs, and no other."""
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="spot-bundle-") as name:
         content = Path(name) / "bundle"
         content.mkdir()
         _build_wheel(root, content)
         for part, text in requirements(root).items():
-            if part == "agent" or not agent_only:
+            if {"agent": True, "workloads": not agent_only, "tracking": tracking}[part]:
                 (content / f"requirements-{part}.txt").write_text(text)
         if not agent_only:
             shutil.copyfile(root / PYTORCH, content / PYTORCH)
@@ -81,12 +84,13 @@ def pack(folder: Path) -> bytes:
 
 
 def requirements(root: Path = ROOT) -> dict[str, str]:
-    """What `agent` and `workloads` need, cut out of the lock with its hashes. PyTorch is not in it: see PYTORCH."""
+    """What `agent`, `workloads` and trackers need, cut out of the lock with its hashes. PyTorch is not in it: see
+    PYTORCH."""
     lock = Lock((root / "requirements.lock").read_text())
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     agent = lock.closure(project["dependencies"])
-    workloads = lock.closure(project["optional-dependencies"]["workloads"]) - agent
-    return {part: _lock_of(sorted(names), lock.blocks) for part, names in (("agent", agent), ("workloads", workloads))}
+    more = {part: lock.closure(project["optional-dependencies"][part]) - agent for part in ("workloads", "tracking")}
+    return {part: _lock_of(sorted(names), lock.blocks) for part, names in {"agent": agent, **more}.items()}
 
 
 def upload(bundle: Path, bucket: str) -> str:
@@ -157,13 +161,15 @@ def main() -> None:
     building.add_argument("out", type=Path)
     building.add_argument("--wheelhouse", action="store_true", help="with the dependencies' wheels")
     building.add_argument("--agent-only", action="store_true", help="without what the trainers need")
+    building.add_argument("--tracking", action="store_true", help="with the client of Weights & Biases")
     sending = commands.add_parser("upload", help="store a bundle in a bucket and print its address")
     sending.add_argument("bundle", type=Path)
     sending.add_argument("bucket", help="gs://BUCKET")
     options = parser.parse_args()
     try:
         if options.command == "build":
-            print(build(options.out, wheelhouse=options.wheelhouse, agent_only=options.agent_only))
+            how = {"wheelhouse": options.wheelhouse, "agent_only": options.agent_only, "tracking": options.tracking}
+            print(build(options.out, **how))
         else:
             print(upload(options.bundle, options.bucket))
     except BundleError as error:
