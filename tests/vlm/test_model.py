@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
-from transformers import AutoModelForCausalLM, SiglipVisionModel
+from transformers import AutoModelForCausalLM, SiglipConfig, SiglipModel, SiglipVisionModel
 
 from agent.config import Model, Vision
 from tests.vlm.parts import LANGUAGES, MLP, OVIS, SIGLIP, images, model_of, packed, row, tiny
@@ -98,6 +99,27 @@ def test_the_parts_are_saved_as_others_load_them_and_trained_on_by_their_folders
         state = getattr(again, part).state_dict()
         assert all(torch.equal(value, state[name]) for name, value in getattr(model, part).state_dict().items())
     assert again.training
+
+
+def test_the_encoder_is_taken_out_of_a_whole_siglip_and_not_where_a_part_of_it_is_missing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As google/siglip-so400m-patch14-384 is published: with its text model and its head."""
+    text = {key: value for key, value in SIGLIP.items() if not key.endswith("size")}
+    parts = {name: {key: value for key, value in config.items() if key != "model_type"}
+             for name, config in (("vision_config", SIGLIP), ("text_config", text | {"hidden_size": 32}))}  # fmt: skip
+    whole = SiglipModel(SiglipConfig(**parts))
+    whole.save_pretrained(tmp_path)
+    state = build_vision(Vision(name=str(tmp_path))).model.state_dict()
+    theirs = whole.vision_model.state_dict()
+    assert state.keys() == {name for name in theirs if not name.startswith("head.")}
+    assert all(torch.equal(theirs[name], value) for name, value in state.items())
+    assert "UNEXPECTED" not in capfd.readouterr().err
+
+    kept = load_file(tmp_path / "model.safetensors")
+    save_file({name: value for name, value in kept.items() if "fc1" not in name}, tmp_path / "model.safetensors")
+    with pytest.raises(ModelError, match=r"lacks .*fc1.bias \(2 tensors in all\), which would start from random"):
+        build_vision(Vision(name=str(tmp_path)))
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 """The vision encoder: SigLIP or SigLIP 2 by Hugging Face name, from a folder, or new from a configuration."""
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, SiglipVisionConfig, SiglipVisionModel
-from transformers.utils.logging import disable_progress_bar
+from transformers.utils.logging import disable_progress_bar, get_verbosity, set_verbosity, set_verbosity_error
 
 from agent.config import Vision
 from workloads.errors import ModelError
@@ -63,12 +66,32 @@ def build_vision(vision: Vision, *, key: str = "model.vision") -> VisionEncoder:
 def _load(name: str, key: str) -> SiglipVisionModel:
     try:
         _must_be_of_the_family(AutoConfig.from_pretrained(name).model_type, key)
-        return SiglipVisionModel.from_pretrained(name, dtype=torch.float32, use_safetensors=True, vision_use_head=False)
+        with _quiet():
+            model, info = SiglipVisionModel.from_pretrained(
+                name, dtype=torch.float32, use_safetensors=True, vision_use_head=False, output_loading_info=True
+            )
     except (OSError, ValueError) as error:
         raise ModelError(
             f"can't load the vision encoder {name!r}: download it while there is a network, name a folder that has it, "
             f"or give {key}.config to train a new one ({first_line(error)})"
         ) from error
+    if missing := sorted(info["missing_keys"]):
+        raise ModelError(
+            f"{key}: {name!r} lacks {missing[0]} ({len(missing)} tensors in all), which would start from random "
+            f"weights: name one that is whole"
+        )
+    return model
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers tells each tensor of a whole SigLIP that an encoder has no use for; what is missing, we tell."""
+    before = get_verbosity()
+    set_verbosity_error()
+    try:
+        yield
+    finally:
+        set_verbosity(before)
 
 
 def _must_be_of_the_family(model_type: str, key: str) -> None:
