@@ -15,7 +15,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from agent.config import RunConfig
 from tests.kinds.lives import Life, Nursery
 from tests.vlm.folder import STAGES, run_of, write_pictures
+from tests.vlm.parts import LANGUAGES
 from workloads.errors import DataError, SettingsError
+from workloads.vlm.model import build
 from workloads.vlm.train import train
 
 SCRIPT = """
@@ -60,6 +62,23 @@ def test_three_stages_follow_one_another_and_what_comes_of_them_is_loaded_by_oth
     vocabulary = len(AutoTokenizer.from_pretrained(result / "language"))
     assert AutoModelForCausalLM.from_pretrained(result / "language").config.vocab_size == vocabulary
     assert "table.weight" in load_file(result / "connector" / "model.safetensors")
+
+
+def test_a_stage_leaves_the_frozen_parts_of_the_real_model_as_they_were_to_the_bit(state: Path, tmp_path: Path) -> None:
+    """Gemma 2, whose embeddings are tied; batches of text alone come up."""
+    language = {"language": {"config": LANGUAGES["gemma2"]}}
+    run = run_of(write_pictures(tmp_path / "pictures"), model=language, stages=STAGES[:1], training={"max_steps": 3})
+    trained(run, state)
+
+    parsed = RunConfig.model_validate(run)
+    assert parsed.model
+    words = AutoTokenizer.from_pretrained(state / "result" / "language")
+    torch.manual_seed(parsed.training.seed)
+    first = build(parsed.model, vocab_size=len(words), end_of_text=words.eos_token_id)
+    for name, part in (("vision", first.vision.model), ("language", first.language), ("connector", first.connector)):
+        now, was = load_file(state / "result" / name / "model.safetensors"), part.state_dict()
+        changed = {key for key, value in now.items() if not torch.equal(value, was[key])}
+        assert changed == (set(was) if name == "connector" else set())
 
 
 def test_a_run_is_refused_that_this_trainer_can_not_train(
