@@ -34,8 +34,7 @@ endif
 .DELETE_ON_ERROR:
 SHARD ?=
 WORKLOAD ?= llm
-.PHONY: help venv demo llm ablations validate bench test test-slow scenarios strikes kinds examples programs rehearsals test-all check format lock clean another-torch
-.PHONY: help venv demo llm vlm ablations validate bench test test-slow scenarios strikes kinds examples programs rehearsals test-all check format lock clean another-torch
+.PHONY: help venv demo llm vlm arr-coc arr-coc-comparison ablations validate bench test test-slow scenarios strikes kinds examples programs rehearsals test-all check format lock clean another-torch
 .PHONY: synth doctor deploy diff start stop destroy logs ssh drill which-run terraform checkov golden pages
 
 ON_THE_PATH = printf '%s\n' 'For your own training, put spot on the PATH of this shell: source $(BIN)/activate' 'Then: spot run RUN.yaml'
@@ -72,6 +71,14 @@ vlm: $(READY) ## Train a small model that sees on the local cloud, on composed p
 
 ablations: $(READY) ## Train RUN's experiments side by side on the local cloud, and compare them
 	@$(BIN)/spot ablate $(if $(NAMED),$(RUN),workloads/llm/ablations.yaml) $(ARGS)
+
+# RUN is the llm's unless somebody says which.
+ARR_COC_RUN = $(if $(NAMED),$(RUN),workloads/arr_coc/run.yaml)
+arr-coc: $(READY) ## Train ARR-COC on digits in panes, on the local cloud
+	@$(BIN)/spot run $(ARR_COC_RUN) $(ARGS)
+
+arr-coc-comparison: $(READY) ## Compare ARR-COC with random, uniform and pooled tokens, and without each way of knowing
+	@$(BIN)/python -m workloads.arr_coc.compare $(ARR_COC_RUN) $(ARGS)
 
 synth: $(CLOUD) ## Write RUN's stacks as Terraform's JSON, and check them
 	@$(BIN)/spot synth $(CLOUD_RUN) $(ARGS)

@@ -111,6 +111,28 @@ class Model(Language):
                 yield Refusal((), f"a model by its parts needs the {what}", f"add {key}: {{name: HUGGING-FACE-NAME}}")
 
 
+def refused_model(kind: str, model: Model, max_steps: int) -> Iterator[Refusal]:
+    """What kind `arr-coc` needs of the section, and what no other kind reads of it."""
+    if kind != "arr-coc":
+        if model.arr_coc is not None:
+            yield Refusal(("model", "arr_coc"), f"kind {kind} does not use it", "leave it out, or write kind: arr-coc")
+        return
+    if not model.sees:
+        fix = "write vision: {name: ...} and language: {name: ...}"
+        yield Refusal(("model",), "kind arr-coc trains a language model that sees", fix)
+    if model.connector is not None:
+        fix = "leave it out: arr_coc has width, layers and heads"
+        yield Refusal(("model", "connector"), "kind arr-coc has an adapter in its place", fix)
+    if model.arr_coc is None:
+        yield Refusal(("model",), "kind arr-coc needs to know what an image may cost", "add arr_coc: {budgets: [64]}")
+    elif len(model.arr_coc.budgets) > 1 and model.arr_coc.whole_steps >= max_steps:
+        yield Refusal(
+            ("model", "arr_coc", "whole_steps"),
+            f"the run has {max_steps} steps, and no step has a smaller budget than the largest",
+            "write fewer of them, or that budget alone",
+        )
+
+
 def refused_origin(given: Language | Vision, example: str) -> Iterator[Refusal]:
     """A part comes from exactly one place."""
     if given.name is None and given.config is None:

@@ -14,7 +14,7 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9_.-]{1,220}[a-z0-9]")
 CHECKPOINT = re.compile(r"(?P<url>(?:gs://|file:///)[^@\s]+/(?P<run_id>[a-z][a-z0-9-]*))@(?P<step>\d+)")
 """Where a checkpoint of a run is."""
 STANDARD_LIBRARY = "stdlib"
-SCENES = ("scenes:stamps", "scenes:emoji", "scenes:digits")
+SCENES = ("scenes:stamps", "scenes:emoji", "scenes:digits", "scenes:panes")
 """Pictures with questions that are composed on the machine: workloads/scenes."""
 
 

@@ -10,7 +10,7 @@ from agent.config.ablations import Ablations, Point
 from agent.config.cloud import Cloud
 from agent.config.learning import Data, Training
 from agent.config.machine import Machine
-from agent.config.model import Language, Model
+from agent.config.model import Language, Model, refused_model
 from agent.config.pictures import refused_pictures
 from agent.config.refusal import Many, Refusal, Section
 from agent.config.sections import ON_THEIR_OWN, Checkpoint, PriceCap, Stage, Supervision, Workload
@@ -147,14 +147,13 @@ class RunConfig(Section):
             )
         if "prepare_timeout" in self.supervision.model_fields_set:
             yield Refusal(("supervision", "prepare_timeout"), f"kind {kind} brings no code to prepare", "leave it out")
-        if self.model is None and kind != "arr-coc":
-            given = "vision: {name: ...}, language: {name: ...}" if kind == "vlm" else "name: HUGGING-FACE-NAME"
+        if self.model is None:
+            given = "name: HUGGING-FACE-NAME" if kind == "llm" else "vision: {name: ...}, language: {name: ...}"
             yield Refusal((), f"kind {kind} needs a model", f"add model: {{{given}}}")
         if self.data is None:
             yield Refusal((), f"kind {kind} needs data", "add data: {source: FOLDER}")
         else:
-            keys = self.data.model_fields_set
-            yield from refused_pictures(kind, self.data.source, keys, self.data.pictures)
+            yield from refused_pictures(kind, self.data.source, self.data.model_fields_set, self.data.pictures)
         if self.model is None:
             return
         if kind == "llm" and self.model.sees:
@@ -162,6 +161,7 @@ class RunConfig(Section):
         if kind == "vlm" and not self.model.sees:
             fix = "write vision: {name: ...} and language: {name: ...}, or kind: llm"
             yield Refusal(("model",), "kind vlm trains a language model that sees", fix)
+        yield from refused_model(kind, self.model, self.training.max_steps)
         where = ("model", "language") if self.model.sees else ("model",)
         yield from _refused_text(self.model.text, self.data, ".".join(where))
 

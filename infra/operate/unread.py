@@ -18,9 +18,9 @@ from agent.config.sections import ON_THEIR_OWN
 from infra.packing import CodeError, code_of, holds_secret, refused
 from infra.stacks.machines import gpus_of
 
-TRAINERS = ("llm", "vlm")
+TRAINERS = ("llm", "vlm", "arr-coc")
 """Kinds of this project's own that there is a program for."""
-STAGED = ("vlm",)
+STAGED = ("vlm", "arr-coc")
 """Those that train in stages."""
 
 

@@ -3,14 +3,14 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, SiglipVisionConfig, SiglipVisionModel
 
-from agent.config import ArrCoc
-from workloads.arr_coc.model import ArrCocModel
+from agent.config import Model
+from workloads.arr_coc.model import ArrCocModel, build
+from workloads.models.vision import build_vision
 
 VISION = {
     "model_type": "siglip_vision_model", "image_size": 32, "patch_size": 4, "hidden_size": 24, "intermediate_size": 32,
-    "num_hidden_layers": 1, "num_attention_heads": 2, "vision_use_head": False,
+    "num_hidden_layers": 1, "num_attention_heads": 2,
 }  # fmt: skip
 LANGUAGE = {
     "model_type": "qwen3", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1,
@@ -31,11 +31,11 @@ def _one_thread() -> Iterator[None]:
 def make_model(seed: int = 0, **changes: Any) -> ArrCocModel:
     """64 patches, 16 regions."""
     torch.manual_seed(seed)
-    return ArrCocModel(
-        SiglipVisionModel(SiglipVisionConfig(**VISION)),
-        AutoModelForCausalLM.from_config(AutoConfig.for_model(**LANGUAGE, vocab_size=50)),
-        ArrCoc.model_validate(TINY | changes),
+    model = Model.model_validate(
+        {"vision": {"config": VISION}, "language": {"config": LANGUAGE}, "arr_coc": TINY | changes}
     )
+    assert model.vision is not None
+    return build(model, build_vision(model.vision), vocab_size=50, end_of_text=0)
 
 
 def draw_inputs(batch: int) -> dict[str, Any]:

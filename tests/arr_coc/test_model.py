@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,13 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from agent.config import ArrCoc
+from agent.config import ArrCoc, Model, load_run
 from tests.arr_coc.conftest import LANGUAGE, TINY, VISION, draw_inputs, make_model
 from workloads.arr_coc.allocator import BudgetError, best_ranks
 from workloads.arr_coc.cells import covered, evenly_pooled, evenly_spread, overlap
-from workloads.arr_coc.model import PARTS, ArrCocModel, Relevance, beside_the_answer
+from workloads.arr_coc.model import PARTS, ArrCocModel, Relevance, beside_the_answer, build
 from workloads.arr_coc.scorers import WAYS
 from workloads.arr_coc.texture import CHANNELS, texture
+from workloads.models.vision import build_vision
 
 
 def judged(model: ArrCocModel, inputs: dict[str, Any]) -> Relevance:
@@ -88,7 +90,7 @@ def test_an_ablated_way_contributes_nothing_and_the_others_share_its_weight(ways
     torch.testing.assert_close(before.weights.sum(1), torch.ones(3))
 
     assert not any(hasattr(model, f"{way}_scorer") for way in ablated)
-    words = torch.ones(3, LANGUAGE["hidden_size"])
+    words = torch.ones(3, 32)
     mixed, _ = model.tension_balancer(before.scores | dict.fromkeys(ablated, torch.rand(3, 32, 32)), words)
     again, _ = model.tension_balancer(before.scores, words)
     assert torch.equal(mixed, again)
@@ -150,22 +152,21 @@ def test_relevance_costs_and_ways_that_score_alike_cost() -> None:
 
 
 def test_the_parts_of_the_production_model_are_the_founding_documents_100_million() -> None:
-    from pathlib import Path
-
-    import yaml
-    from transformers import AutoConfig, AutoModelForCausalLM, SiglipVisionConfig, SiglipVisionModel
-
-    said = yaml.safe_load(Path("workloads/arr_coc/production.yaml").read_text())["model"]["arr_coc"]
-    with torch.device("meta"):  # widths of SigLIP 2 so400m and Qwen3 0.6B
-        model = ArrCocModel(
-            SiglipVisionModel(
-                SiglipVisionConfig(**VISION | {"hidden_size": 1152, "image_size": 512, "patch_size": 16})
-            ),
-            AutoModelForCausalLM.from_config(AutoConfig.for_model(**LANGUAGE | {"hidden_size": 1024}, vocab_size=50)),
-            ArrCoc.model_validate(said),
-        )
-    counted = sum(param.numel() for part in PARTS for param in model.get_submodule(part).parameters())
+    run = load_run(Path("workloads/arr_coc/production.yaml"))
+    assert run.model is not None
+    assert run.model.arr_coc is not None
+    vision = {**VISION, "hidden_size": 1152, "image_size": 512, "patch_size": 16}  # SigLIP 2 so400m's
+    parts = {"vision": {"config": vision}, "language": {"config": LANGUAGE | {"hidden_size": 1024}}}  # Qwen3 0.6B's
+    model = Model.model_validate(parts | {"arr_coc": run.model.arr_coc.model_dump(mode="json")})
+    assert model.vision is not None
+    with torch.device("meta"):
+        built = build(model, build_vision(model.vision), vocab_size=50, end_of_text=0)
+    counted = sum(param.numel() for part in PARTS for param in built.get_submodule(part).parameters())
     assert 100e6 < counted < 115e6
+    experiments = run.experiments()
+    ways = [run.model.arr_coc.ways for run in experiments if run.model and run.model.arr_coc]
+    assert ways == ["all", "no_propositional", "no_perspectival", "no_participatory", "only_propositional"]
+    assert [run.run_id for run in experiments][-1] == "arr-coc-ways-only-propositional"
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_it_comes_from_the_first_place_that_has_the_pinned_bytes(cache: Path, tm
 
 
 def test_there_are_only_scenes_that_are_named(cache: Path) -> None:
-    with pytest.raises(DataError, match="write scenes:stamps, scenes:emoji, scenes:digits"):
+    with pytest.raises(DataError, match="write scenes:stamps, scenes:emoji, scenes:digits, scenes:panes"):
         scenes_folder("scenes:stamp")
 
 

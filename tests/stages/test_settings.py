@@ -26,12 +26,20 @@ SEES = RunConfig.model_validate(
     RUN.model_dump(mode="json", exclude_unset=True)
     | {"workload": {"kind": "vlm"}, "model": PARTS, "data": PICTURES, "stages": [{"name": "a", "steps": 1000}]}
 )
+SHARES = RunConfig.model_validate(
+    RUN.model_dump(mode="json", exclude_unset=True)
+    | {
+        "workload": {"kind": "arr-coc"},
+        "model": {key: PARTS[key] for key in ("vision", "language")} | {"arr_coc": {"budgets": [64, 7]}},
+        "data": {"source": "scenes:panes", "tokenizer": {"train_vocab_size": 300}},
+    }
+)
 SECTIONS: dict[str, type[Section]] = {"model": Model, "data": Data, "training": Training}
 LEAVES = [
     field.path
     for name, section in SECTIONS.items()
     for field in describe_fields(section, prefix=f"{name}.")
-    if not field.section and "[]" not in field.path and not field.path.startswith("model.arr_coc.")
+    if not field.section and "[]" not in field.path
 ] + ["data.pictures.mixture", "stages"]
 OTHER: dict[str, Any] = {
     "model.name": "./moved",
@@ -45,6 +53,14 @@ OTHER: dict[str, Any] = {
     "model.vision.from": "gs://runs/other@7",
     "model.language.from": "gs://runs/other@7",
     "model.connector.from": "gs://runs/other@7",
+    "model.arr_coc.budgets": [64, 32],
+    "model.arr_coc.regions": 8,
+    "model.arr_coc.levels": [0, 1, 4, 9],
+    "model.arr_coc.ways": "no_participatory",
+    "model.arr_coc.reduction": "random",
+    "model.arr_coc.width": 128,
+    "model.arr_coc.heads": 8,
+    "model.arr_coc.efficiency_weight": 0.02,
     "data.source": "gs://moved/text",
     "data.include": ["**/*.py"],
     "data.text_field": "content",
@@ -73,6 +89,8 @@ OTHER: dict[str, Any] = {
 
 def base(key: str) -> RunConfig:
     """A run file that can say `key`."""
+    if key.startswith("model.arr_coc."):
+        return SHARES
     return SEES if {"vision", "language", "connector", "pictures", "stages"} & set(key.split(".")) else RUN
 
 

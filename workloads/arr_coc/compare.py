@@ -20,19 +20,24 @@ from torch import nn
 from torch.optim import AdamW
 
 from agent.config import RunConfig, RunFileError, Training, load_run
-from agent.config.arr_coc import NAMES, Reduction, Ways
-from workloads.arr_coc.data import Read, read
+from agent.config.arr_coc import Reduction, Ways
+from workloads.arr_coc.data import read
 from workloads.arr_coc.measure import evaluate, summed_loss
 from workloads.arr_coc.model import ArrCocModel, beside_the_answer, build
-from workloads.arr_coc.questions import Questions, questions_of
 from workloads.arr_coc.report import Point, plot, table
 from workloads.arr_coc.shown import as_png
 from workloads.errors import DataError, ModelError
 from workloads.models.vision import build_vision
-from workloads.pictures.batches import Batches, eval_batches
 from workloads.stages.schedule import learning_rate_factor
 
 UNLEARNED: tuple[Reduction, ...] = ("random", "uniform", "pooled")
+OURS: dict[str, Ways] = {
+    "ours": "all",
+    "ours, no propositional": "no_propositional",
+    "ours, no perspectival": "no_perspectival",
+    "ours, no participatory": "no_participatory",
+}
+"""Rows that are learnt, and their ways of knowing."""
 EVAL_BATCH = 96
 RUN = Path("workloads/arr_coc/run.yaml")
 OUT = Path("out/arr-coc-comparison")
@@ -50,51 +55,47 @@ class Comparison:
     """For what scores, in each row of ours."""
 
     def __post_init__(self) -> None:
-        run = self.run
-        if run.model is None or run.model.vision is None or run.model.arr_coc is None or run.data is None:
+        model, self.training = self.run.model, self.run.training
+        if model is None or model.vision is None or model.arr_coc is None:
             raise DataError("the comparison needs a run file of kind arr-coc")
-        self.model, self.config, self.training = run.model, run.model.arr_coc, run.training
+        self.config = model.arr_coc
         torch.manual_seed(self.seed)
-        vision = build_vision(run.model.vision)
-        self.data: Read = read(run, vision.image_size)
-        pictures = run.data.pictures
-        token = self.data.shape.image_token
-        self.batches = Batches(
-            self.data.opened.train, self.data.shape, pictures, seed=self.seed,
-            global_batch=self.training.global_batch, micro_batch=self.training.micro_batch,
-        )  # fmt: skip
-        held = eval_batches(self.data.opened.held[0], self.data.shape, pictures, micro_batch=EVAL_BATCH)
-        self.held: list[Questions] = [questions_of(batch, token) for batch in held]
-        choosing = self.model.model_copy(update={"arr_coc": self.config.model_copy(update={"reduction": "pooled"})})
-        self.shared = build(
-            choosing, vision, vocab_size=len(self.data.tokenizer), end_of_text=self.data.shape.end_token
-        )
+        vision = build_vision(model.vision)
+        self.data = read(self.run, vision.image_size)
+        self.batches = self.data.batches(self.run, seed=self.seed)
+        self.held = list(self.data.held(micro_batch=EVAL_BATCH, device=torch.device("cpu")))
+        unlearned = model.model_copy(update={"arr_coc": self.config.model_copy(update={"reduction": "pooled"})})
+        vocabulary, end = len(self.data.tokenizer), self.data.shape.end_token
+        self.shared = build(unlearned, vision, vocab_size=vocabulary, end_of_text=end)
         self.points: list[Point] = []
 
     def all_rows(self) -> list[Point]:
         """Train and measure."""
-        budgets = self.config.budgets
-        everything = max(budgets)
-        self._fit(self.shared, self.steps, UNLEARNED)
-        for part in self.shared.parameters():
-            part.requires_grad_(False)
+        everything = max(self.config.budgets)
+        fewer = tuple(budget for budget in self.config.budgets if budget != everything)
+        self._fit(self.shared, self.steps, UNLEARNED, self.config.budgets, whole_steps=self.config.whole_steps)
+        self.shared.requires_grad_(False)
         self._measure(self.shared, "full", (everything,), "uniform")
-        fewer = tuple(budget for budget in budgets if budget != everything)
         for reduction in UNLEARNED:
             self._measure(self.shared, reduction, fewer, reduction)
-        rows: dict[str, Ways] = {"ours": "all"}
-        for name in NAMES:
-            rows[f"ours, no {name}"] = f"no_{name}"  # type: ignore[assignment] # each is one of them
-        for row, ways in rows.items():
+        for row, ways in OURS.items():
             torch.manual_seed(self.seed)
             config = self.config.model_copy(update={"ways": ways, "reduction": "learned"})
             ours = ArrCocModel(self.shared.vision, self.shared.language, config)
             ours.adapter = self.shared.adapter
-            self._fit(ours, self.more, ("learned",))
+            self._fit(ours, self.more, ("learned",), fewer)
             self._measure(ours, row, fewer, "learned")
         return self.points
 
-    def _fit(self, model: ArrCocModel, steps: int, reductions: Sequence[Reduction]) -> None:
+    def _fit(
+        self,
+        model: ArrCocModel,
+        steps: int,
+        reductions: Sequence[Reduction],
+        budgets: Sequence[int],
+        *,
+        whole_steps: int = 0,
+    ) -> None:
         """Train what is not frozen, from the first sample on; each step draws a reduction and a budget."""
         self.batches.load_state_dict(self.batches.state_dict() | {"samples": 0})
         training, config = self.training, model.config
@@ -103,10 +104,11 @@ class Comparison:
         model.train()
         for step in range(steps):
             batch = next(self.batches)
-            budget = config.budgets[int(torch.randint(len(config.budgets), ()))]
+            budget = budgets[int(torch.randint(len(budgets), ()))]
             reduction = reductions[int(torch.randint(len(reductions), ()))]
+            budget = max(budgets) if step < whole_steps else budget
             for micro in batch.micro_batches:
-                asked = questions_of(micro, self.data.shape.image_token)
+                asked = self.data.questions(micro)
                 logits, seen = model(asked.pixels, asked.ids, asked.asked, budget, asked.keys, reduction=reduction)
                 loss = summed_loss(logits, asked.labels) / batch.targets
                 loss = loss + beside_the_answer(seen, config) / training.global_batch
@@ -114,9 +116,12 @@ class Comparison:
             if training.clip_norm:
                 torch.nn.utils.clip_grad_norm_(trained, training.clip_norm)
             factor = learning_rate_factor(
-                step, schedule=training.schedule, warmup_steps=steps // 20, max_steps=steps,
+                step,
+                schedule=training.schedule,
+                warmup_steps=steps // 20,
+                max_steps=steps,
                 min_ratio=training.min_learning_rate_ratio,
-            )  # fmt: skip
+            )
             for group in optimizer.param_groups:
                 group["lr"] = training.learning_rate * factor
             optimizer.step()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -37,13 +38,19 @@ class Questions:
     def spread(self, count: int) -> Questions:
         """Up to `count` of them, from first to last."""
         step = -(-len(self) // count)
-        tensors = (self.pixels, self.ids, self.labels, self.asked, self.regions)
-        return Questions(*(tensor[::step] for tensor in tensors), self.keys[::step], self.samples[::step])
+        return self._each(lambda tensor: tensor[::step], self.keys[::step], self.samples[::step])
 
     def to(self, device: torch.device) -> Questions:
         """The same with its tensors there."""
-        tensors = (self.pixels, self.ids, self.labels, self.asked, self.regions)
-        return Questions(*(tensor.to(device) for tensor in tensors), self.keys, self.samples)
+        return self._each(lambda tensor: tensor.to(device), self.keys, self.samples)
+
+    def _each(
+        self, change: Callable[[Tensor], Tensor], keys: tuple[int, ...], samples: tuple[Sample, ...]
+    ) -> Questions:
+        return Questions(
+            change(self.pixels), change(self.ids), change(self.labels), change(self.asked), change(self.regions),
+            keys, samples,
+        )  # fmt: skip
 
 
 def questions_of(batch: Batch, image_token: int) -> Questions:
@@ -67,9 +74,9 @@ def questions_of(batch: Batch, image_token: int) -> Questions:
     ids = torch.zeros(len(texts), longest, dtype=torch.int64)
     labels = torch.full_like(ids, IGNORED)
     asked = torch.zeros_like(ids, dtype=torch.bool)
-    for row, (words, learnt) in enumerate(texts):
-        ids[row, : len(words)], labels[row, : len(words)] = words, learnt
-        asked[row, : len(words)] = learnt == IGNORED
+    for number, (words, learnt) in enumerate(texts):
+        ids[number, : len(words)], labels[number, : len(words)] = words, learnt
+        asked[number, : len(words)] = learnt == IGNORED
     regions = torch.tensor([sample.facts.get("region") or NOWHERE for sample in samples])
     keys = tuple(zlib.crc32(sample.key.encode()) for sample in samples)
     return Questions(batch.pixels, ids, labels, asked, regions, keys, tuple(samples))

@@ -82,7 +82,8 @@ def _heat(values: Tensor) -> Picture:
     at = values.detach().float().cpu().numpy().clip(0, 1) * (len(_HEAT) - 1)
     low = np.minimum(at.astype(np.int64), len(_HEAT) - 2)
     share = (at - low)[..., None]
-    return (_HEAT[low] * (1 - share) + _HEAT[low + 1] * share).astype(np.uint8)
+    colours: Picture = (_HEAT[low] * (1 - share) + _HEAT[low + 1] * share).astype(np.uint8)
+    return colours
 
 
 def _by_region(levels: Tensor) -> str:

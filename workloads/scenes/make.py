@@ -17,7 +17,7 @@ from agent.config.pictures import Pictures
 from agent.config.places import SCENES
 from workloads.errors import DataError
 from workloads.folders import cache_folder
-from workloads.scenes import compose, digits
+from workloads.scenes import compose, digits, panes
 from workloads.scenes.compose import Box, Cell, Plan, Thing, paint, plan
 from workloads.scenes.packages import EMOJI, STAMPS, unpacked
 from workloads.scenes.things import EMOJI_FILES, STAMP_FILES, load_things
@@ -88,6 +88,8 @@ def with_scenes(data: Data) -> Data:
 def _recipe(name: str) -> Recipe:
     if name == "digits":
         return Recipe(digits.plan_digits, digits.paint_digits, {})
+    if name == "panes":
+        return Recipe(panes.plan_panes, panes.paint_panes, {})
     if name == "stamps":
         return recipe_of(load_things(unpacked(STAMPS), STAMP_FILES))
     return recipe_of(load_things(unpacked(EMOJI), EMOJI_FILES))
