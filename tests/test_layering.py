@@ -55,6 +55,7 @@ MEASURES = {
     ("infra.bench", "agent.notices"),
     ("infra.bench", "agent.telemetry"),
     ("infra.bench", "spot_training"),
+    ("infra.bench", "workloads.pictures"),
     ("infra.local.demo", "agent.checkpoint"),
 }
 """The benchmark and the demo drive the agent itself, and read what it left."""

@@ -103,7 +103,7 @@ def test_a_broken_picture_stops_the_run_or_is_left_out_and_counted_up_to_a_bound
     with pytest.raises(DataError, match=r"train\.jsonl:7 names .* there is no images/0006\.png"):
         open_batches(tmp_path)
     skipping = open_batches(tmp_path, on_broken="skip", pack=False)
-    broken = []
+    broken: list[str] = []
     for batch in (next(skipping), next(skipping)):
         broken += batch.broken
         for micro in batch.micro_batches:
