@@ -29,3 +29,26 @@ def test_an_epoch_has_each_sample_once_and_a_batch_says_what_belongs_where(tmp_p
             seen += numbers(next(batches))
         assert sorted(seen[:23]) == sorted(seen[23:46]) == list(range(23)) != seen[:23] != seen[23:46]
         assert not pack or max(len(row) for row in micro.samples) > 1
+
+
+def test_what_is_passed_over_is_left_out_and_nothing_else_whoever_goes_on(tmp_path: Path) -> None:
+    write_folder(tmp_path, 40)
+    for pack in (False, True):
+        straight = open_batches(tmp_path, pack=pack)
+        places = [straight.place()]
+        seen: list[int] = []
+        for _ in range(6):
+            seen += numbers(next(straight))
+            places.append(straight.place())
+        spans = [[places[1], places[2]], [places[4], places[4] + 1]]
+        left_out = {number for start, end in spans for number in range(start, end)}
+        wanted = [number for place, number in enumerate(seen) if place not in left_out]
+
+        batches = open_batches(tmp_path, pack=pack)
+        batches.pass_over(spans)
+        got = numbers(next(batches))
+        resumed = open_batches(tmp_path, pack=pack)
+        resumed.load_state_dict(batches.state_dict())
+        resumed.pass_over(spans)
+        got += [number for _ in range(3) for number in numbers(next(resumed))]
+        assert sorted(got) == sorted(wanted[: len(got)])

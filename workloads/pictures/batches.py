@@ -98,6 +98,15 @@ class Batches:
         targets = sum(self.sources[draw.source].targets(draw.row) for row in plan.rows for draw in row)
         return GlobalBatch(batches, targets, tuple(broken))
 
+    def place(self) -> int:
+        """Where the loop is: samples that were handed out, left out or passed over."""
+        return self.samples
+
+    def pass_over(self, spans: Sequence[Sequence[int]]) -> None:
+        """Leave out the samples from one place to another: a run that never had them."""
+        self._planner.pass_over(spans)
+        self._made = None
+
     def state_dict(self) -> dict[str, Any]:
         """JSON-able: how many samples were handed out and left out, and what they were drawn from."""
         return {"samples": self.samples, "broken": self.broken, "fingerprint": self.fingerprint}
