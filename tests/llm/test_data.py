@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from spot_training.passing import Passes
 
 from workloads.errors import DataError
 from workloads.llm.data import IGNORED, Batches, Rows, eval_batches, split_rows
@@ -160,6 +161,7 @@ def test_what_is_passed_over_is_never_handed_out_and_nothing_else_is_missed(
     wanted = [row for at, row in enumerate(straight) if not any(start <= at < end for start, end in passed)]
 
     batches = make_batches()
+    assert isinstance(batches, Passes), "what a session asks for"
     batches.pass_over(passed)
     got = rows_of(batches, cut)
     resumed = make_batches()

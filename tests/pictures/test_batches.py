@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from spot_training.passing import Passes
+
 from tests.pictures.conftest import numbers, open_batches, write_folder
 from workloads.pictures.batch import IGNORED
 
@@ -35,6 +37,7 @@ def test_what_is_passed_over_is_left_out_and_nothing_else_whoever_goes_on(tmp_pa
     write_folder(tmp_path, 40)
     for pack in (False, True):
         straight = open_batches(tmp_path, pack=pack)
+        assert isinstance(straight, Passes), "what a session asks for"
         places = [straight.place()]
         seen: list[int] = []
         for _ in range(6):
