@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from agent.checkpoint.components import listed
 from agent.checkpoint.line import Line
 from infra.local.bucket import RunRecords
 from infra.local.compute import READ, UPDATE, ComputeServer, InstanceGroup
@@ -152,5 +153,7 @@ def test_a_run_goes_over_a_border_once_with_the_undisturbed_runs_losses_however_
         claims = [entry.until for entry in line.entries(timeout=10.0) if entry.kind == "claim"]
         assert claims == [6, 6, 12, 12], "no VM claims the run only to hand it over"
         assert [entry.kind for entry in line.entries(timeout=10.0)].count("border") == 1
+        kept = [stored.manifest.step for stored in listed(world.store(fleet).url) if stored.kept]
+        assert kept == [6], "the border's state stays for good"
         told = [event.values for event in fleet.events if event.name == "group_resized" and event.values["size"] == 1]
         assert len(told) == 1, "the second group is started once"

@@ -79,8 +79,9 @@ class Course:
             if callable(hook := getattr(thing, "on_first_boundary", None)):
                 hook()  # a loader learns how much was fetched ahead of the loop
 
-    def top(self, step: int) -> None:
-        """The loop is at its top: all that was done belongs to the `step` steps before it.
+    def top(self, step: int, *, seen: bool = True) -> None:
+        """The loop is at its top: all that was done belongs to the `step` steps before it. `seen`: a rehearsal takes
+        its state for that of the step.
 
         Raises:
             StateError: the loop does what a resume could not repeat.
@@ -103,9 +104,10 @@ class Course:
                 self._saves.prepare()
         self._updated = self._torn = self._between = False
         self.boundaries += 1
-        if self._probe:
+        if self._probe and seen:
             found = self._state.snapshot(boundary)
-            self._probe.boundary(step, found.tensors, found.values)
+            values = {name: value for name, value in found.values.items() if name != "end"}  # an agent knows more of it
+            self._probe.boundary(step, found.tensors, values)
             self._probe.moment("boundary", step)
         self._guard.open(boundary, wanted=reason is not None)
         if reason and self._saves:

@@ -154,7 +154,8 @@ class Session:
             StateError: the loop does something that a resume could not repeat; says what, and what to change.
         """
         course = self._tracking("session.steps()")
-        course.begin(sys._getframe(1), end=max(max_steps, self._saves.end if self._saves else 0))
+        end = max(max_steps, self._saves.end if self._saves else 0)
+        course.begin(sys._getframe(1), end=end)
         self._looping = True
         try:
             while self.step < max_steps:
@@ -163,7 +164,7 @@ class Session:
                 self.step += 1
         finally:
             self._looping = False
-        course.top(self.step)
+        course.top(self.step, seen=max_steps == end)  # at the end of a stage the next one's begin is seen
 
     def stage_complete(self, stage: str) -> None:
         """Behind the loop of a stage: the run file's stage of that name is done. docs/stages.md has an example.
