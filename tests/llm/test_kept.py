@@ -13,9 +13,9 @@ from agent.store import Forbidden, Store, StoreError, Unavailable, open_store
 from infra.local.storage.control import running_storage
 from tests.agent.stores import Watched
 from tests.llm.conftest import make_data
-from workloads.llm import kept as kept_module
+from workloads import kept as kept_module
+from workloads.kept import Kept
 from workloads.llm import tokens as tokens_module
-from workloads.llm.kept import Kept
 from workloads.llm.tokens import TokenisedText, tokenise
 
 PATIENCE_S = 20.0

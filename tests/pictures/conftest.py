@@ -14,6 +14,7 @@ from PIL import Image as Pillow
 
 from agent.config import Data
 from agent.config.pictures import Pictures
+from workloads.kept import Kept
 from workloads.pictures.batch import GlobalBatch, Shape
 from workloads.pictures.batches import Batches
 from workloads.pictures.opened import Opened, find
@@ -64,9 +65,9 @@ def write_folder(folder: Path, count: int, *, first: int = 0, records: str = "tr
     return folder
 
 
-def open_folder(source: Path | str, **pictures: Any) -> Opened:
+def open_folder(source: Path | str, *, kept: Kept | None = None, **pictures: Any) -> Opened:
     data = Data(source=str(source), eval_fraction=0.0, pictures=Pictures.model_validate(pictures))
-    return find(data).open(tokens_of, tokenizer="bytes", shape=SHAPE)
+    return find(data).open(tokens_of, tokenizer="bytes", shape=SHAPE, kept=kept)
 
 
 def open_batches(

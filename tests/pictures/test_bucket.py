@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import shutil
 import tarfile
 from collections.abc import Iterator
 from io import BytesIO
@@ -14,7 +15,8 @@ import pytest
 
 from agent.store import open_store
 from infra.local.storage.control import StorageControl, running_storage
-from tests.pictures.conftest import numbers, open_batches, picture, write_folder
+from tests.pictures.conftest import numbers, open_batches, open_folder, picture, write_folder
+from workloads.kept import Kept
 from workloads.pictures.batch import DataError
 from workloads.pictures.batches import Batches
 
@@ -115,6 +117,26 @@ def test_a_shard_is_read_through_once_and_then_by_the_place_of_each_picture(
     assert stream(batches) == expected
     sent = [seen.sent for seen in server.requests() if seen.name.endswith(".tar")]
     assert len(sent) == COUNT and sum(sent) < COUNT * 400 < len(shard.getvalue()), "none is read for its neighbour"
+
+
+def test_the_next_vm_fetches_what_the_first_made_of_the_shards_and_reads_none_through(
+    server: StorageControl, folder: Path, cache: Path
+) -> None:
+    assert folder
+    kept = Kept(open_store("gs://pictures/run"), say=lambda _: None)
+    first = open_folder(SOURCE, kept=kept)
+    (made,) = cache.glob("samples-*")
+    kept.keep(made.name, made).join(timeout=30)
+    shutil.rmtree(cache)
+    server.forget_requests()
+    second = open_folder(SOURCE, kept=kept)
+    assert [each.digest for each in second.train] == [each.digest for each in first.train]
+    assert second.train[0].sample(7) == first.train[0].sample(7)
+    read = [seen.name for seen in server.requests() if seen.action == "get"]
+    assert read and all(name.startswith("run/tokens/samples-") for name in read)
+    server.corrupt("pictures", next(name for name in read if "index" not in name), fresh_checksum=True)
+    shutil.rmtree(cache)
+    assert open_folder(SOURCE, kept=kept).train[0].digest == first.train[0].digest, "what is rotten is made again"
 
 
 def test_a_picture_that_is_another_one_now_is_refused_and_never_left_out(server: StorageControl, folder: Path) -> None:

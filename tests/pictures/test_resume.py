@@ -24,7 +24,7 @@ from workloads.pictures.reader import Reader
 from workloads.pictures.source import Source
 
 SIZES = (17, 5)
-MIXED = {"mixture": [{"records": ["a.jsonl"], "weight": 2}, {"records": ["b.jsonl"]}]}
+MIXED: dict[str, Any] = {"mixture": [{"records": ["a.jsonl"], "weight": 2}, {"records": ["b.jsonl"]}]}
 
 
 @dataclass(frozen=True)

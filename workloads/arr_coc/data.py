@@ -12,6 +12,7 @@ import torch
 from agent.config import Data, RunConfig
 from workloads.arr_coc.questions import Questions, questions_of
 from workloads.errors import DataError
+from workloads.kept import Kept
 from workloads.models.tokenizer import digest, encode, tokenizer_for
 from workloads.pictures.batch import Batch, Shape
 from workloads.pictures.batches import Batches, eval_batches
@@ -67,7 +68,7 @@ def read(run: RunConfig, image_size: int) -> Read:
     tokenizer = tokenizer_for(data, run.model.language, found.texts())
     no_word = len(tokenizer)  # stands for a picture, and is taken out again before the model reads the text
     shape = Shape(image_size, 1, data.sequence_length, no_word, tokenizer.eos_token_id)
-    opened = found.open(partial(encode, tokenizer), tokenizer=digest(tokenizer), shape=shape)
+    opened = found.open(partial(encode, tokenizer), tokenizer=digest(tokenizer), shape=shape, kept=Kept.of(run))
     if not opened.held:
         raise DataError("nothing is kept for evaluation: write data.eval_fraction, or data.pictures.eval_records")
     return Read(data, opened, shape, tokenizer)

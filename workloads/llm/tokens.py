@@ -21,7 +21,7 @@ import numpy.typing as npt
 from agent.config import Data
 from workloads.errors import DataError
 from workloads.folders import cache_folder
-from workloads.llm.kept import Kept
+from workloads.kept import Kept
 from workloads.llm.sources import TextFile, list_files
 from workloads.models.tokenizer import TRAINING_BYTES, digest, encode, folder_files, load_tokenizer, train_tokenizer
 

@@ -15,8 +15,8 @@ from torch.nn.functional import cross_entropy
 
 from agent.config import RunConfig, RunFileError, load_run
 from workloads.errors import DataError, ModelError, SettingsError
+from workloads.kept import Kept
 from workloads.llm.data import IGNORED, Batches, eval_batches, split_rows
-from workloads.llm.kept import Kept
 from workloads.llm.optimizer import make_optimizer, retune
 from workloads.llm.tokens import fingerprint, tokenise
 from workloads.models.language import build_model

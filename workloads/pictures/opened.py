@@ -11,10 +11,12 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from agent.config import Data
 from agent.config.pictures import Pictures
 from workloads.folders import cache_folder, matches
+from workloads.kept import Kept
 from workloads.pictures.batch import DataError, Sample, Shape
 from workloads.pictures.cache import Cache
 from workloads.pictures.formats import read_file, read_texts
@@ -22,7 +24,7 @@ from workloads.pictures.hugging_face import Rows
 from workloads.pictures.places import Entry, Place, open_place
 from workloads.pictures.reader import PlaceReader, Reader
 from workloads.pictures.source import Source
-from workloads.pictures.table import FORMAT, Table, build_table, open_table
+from workloads.pictures.table import FORMAT, Table, build_table, fetch_table, open_table
 from workloads.pictures.text import Encode
 
 CACHE_GB = 20.0
@@ -104,8 +106,9 @@ class Found:
         for part in self.train:
             yield from part.texts()
 
-    def open(self, tokens_of: Encode, *, tokenizer: str, shape: Shape) -> Opened:
-        """`tokenizer`: another text for another tokenizer. Tables are made where this machine has none of them.
+    def open(self, tokens_of: Encode, *, tokenizer: str, shape: Shape, kept: Kept | None = None) -> Opened:
+        """`tokenizer`: another text for another tokenizer. Tables are made where neither this machine nor the run's
+        bucket (`kept`) has them: there every shard is read once, and not again by the VMs that follow.
 
         Raises:
             DataError: a sample can't be learnt from.
@@ -115,7 +118,7 @@ class Found:
 
         def source(part: Files | Set) -> Source:
             reader: Reader = part.rows if isinstance(part, Set) else PlaceReader(part.place, cache)
-            return Source(part.name, _table(part, tokens_of, tokenizer, shape), reader, weight=part.weight)
+            return Source(part.name, _table(part, tokens_of, tokenizer, shape, kept), reader, weight=part.weight)
 
         train = [source(part) for part in self.train]
         if self.held:
@@ -155,9 +158,17 @@ def _cache(data: Data, pictures: Pictures) -> Cache | None:
     return Cache(cache_folder() / "pictures", int(size * 1e9), data.source)
 
 
-def _table(part: Files | Set, tokens_of: Encode, tokenizer: str, shape: Shape) -> Table:
+def _table(part: Files | Set, tokens_of: Encode, tokenizer: str, shape: Shape, kept: Kept | None) -> Table:
     shaped = [shape.tokens_per_image, shape.sequence_length, shape.image_token, shape.end_token]
     parts = [FORMAT, part.name, part.stamp(), tokenizer, shaped]
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode("utf-8", "surrogateescape")).hexdigest()[:24]
+    if isinstance(part, Set) or not part.place.url.startswith("gs://"):
+        kept = None  # what is at hand has another stamp on another machine
     folder = cache_folder() / f"samples-{key}"
-    return open_table(folder) or build_table(folder, part.samples(), tokens_of, shape)
+    table = open_table(folder)
+    if table is None and kept is not None:
+        table = fetch_table(folder, partial(kept.fetch, folder.name))
+    table = table or build_table(folder, part.samples(), tokens_of, shape)
+    if kept is not None:
+        kept.keep(folder.name, folder)
+    return table

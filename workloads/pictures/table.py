@@ -6,12 +6,13 @@ they are needed. No picture is in it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
 import tempfile
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import islice
@@ -106,26 +107,40 @@ def open_table(folder: Path) -> Table | None:
 
 
 def build_table(folder: Path, samples: Iterator[Sample], tokens_of: Encode, shape: Shape) -> Table:
-    """Write it aside and rename it: one of the name `folder` is whole.
+    """Make it of `samples`.
 
     Raises:
         DataError: a sample can't be learnt from, there is none, or the cache can't be written.
     """
+    with _aside(folder) as aside:
+        facts = _write(aside, samples, tokens_of, shape)
+        sums = {name: _sha256(aside / name) for name in _ARRAYS}
+        (aside / _FACTS).write_text(json.dumps(asdict(facts) | {"sha256": sums}))
+    return Table(folder, facts)
+
+
+def fetch_table(folder: Path, fetch: Callable[[Path], bool]) -> Table | None:
+    """What `fetch` fills a folder with; None where it has none, or not a whole one. Raises DataError."""
+    with _aside(folder) as aside:
+        fetch(aside)
+    return open_table(folder)
+
+
+@contextlib.contextmanager
+def _aside(folder: Path) -> Iterator[Path]:
+    """A folder to write to, which is renamed if there is a table in it: one of the name `folder` is whole."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix="aside-", dir=folder.parent))
         try:
-            facts = _write(aside, samples, tokens_of, shape)
-            sums = {name: _sha256(aside / name) for name in _ARRAYS}
-            (aside / _FACTS).write_text(json.dumps(asdict(facts) | {"sha256": sums}))
-            if open_table(folder) is None:  # else another process was quicker with the same samples
+            yield aside
+            if open_table(aside) and not open_table(folder):  # else another process was quicker with the same samples
                 shutil.rmtree(folder, ignore_errors=True)
                 aside.rename(folder)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:
         raise DataError(f"can't write the cache {folder.parent}: {error.strerror}; set SPOT_CACHE_DIR") from error
-    return Table(folder, facts)
 
 
 def _write(folder: Path, samples: Iterator[Sample], tokens_of: Encode, shape: Shape) -> Facts:

@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from agent.config import RunConfig, RunFileError, load_run
 from workloads.errors import DataError, ModelError, SettingsError
+from workloads.kept import Kept
 from workloads.models.part import start_parts
 from workloads.models.tokenizer import digest, encode, tokenizer_for
 from workloads.models.vision import IMAGE_TOKEN
@@ -57,7 +58,7 @@ def train(run: RunConfig) -> None:
         image_token=IMAGE_TOKEN,
         end_token=tokenizer.eos_token_id,
     )
-    opened = found.open(partial(encode, tokenizer), tokenizer=digest(tokenizer), shape=shape)
+    opened = found.open(partial(encode, tokenizer), tokenizer=digest(tokenizer), shape=shape, kept=Kept.of(run))
     batches = Batches(
         opened.train,
         shape,

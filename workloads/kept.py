@@ -1,4 +1,6 @@
-"""Tokens kept in the run's bucket: made once, fetched by each VM that follows.
+"""What a trainer made of its data, kept in the run's bucket: tokens of text, tables of samples with pictures.
+
+Made once, fetched by each VM that follows.
 
 In the run's own folder, where its VMs may create and read, and neither overwrite nor delete:
 
