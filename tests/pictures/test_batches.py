@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import torch
 from spot_training.passing import Passes
 
 from tests.pictures.conftest import numbers, open_batches, write_folder
@@ -13,6 +14,7 @@ def test_an_epoch_has_each_sample_once_and_a_batch_says_what_belongs_where(tmp_p
     for pack in (False, True):
         batches = open_batches(tmp_path, pack=pack)
         seen: list[int] = []
+        chance = torch.get_rng_state()
         while len(seen) < 23:
             batch = next(batches)
             seen += numbers(batch)
@@ -27,6 +29,7 @@ def test_an_epoch_has_each_sample_once_and_a_batch_says_what_belongs_where(tmp_p
                     assert segments.max() == len(row)
                     assert int((positions[segments > 0] == 0).sum()) == len(row)
             assert counted == batch.targets
+        assert torch.equal(torch.get_rng_state(), chance), "the trainer's own random numbers would be others on resume"
         while len(seen) < 46:
             seen += numbers(next(batches))
         assert sorted(seen[:23]) == sorted(seen[23:46]) == list(range(23)) != seen[:23] != seen[23:46]
