@@ -20,6 +20,7 @@ from agent.config.pictures import Pictures
 from tests.pictures.conftest import SHAPE, numbers, open_folder, write_folder
 from workloads.pictures.batch import Batch, DataError, GlobalBatch, Image
 from workloads.pictures.batches import Batches
+from workloads.pictures.order import Draws
 from workloads.pictures.reader import Reader
 from workloads.pictures.source import Source
 
@@ -118,7 +119,7 @@ def files(batches: Sequence[GlobalBatch]) -> Iterator[str]:
                     yield sample.images[0].file
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     wanted=st.builds(
         Wanted,
@@ -142,6 +143,38 @@ def test_any_number_of_workers_and_any_change_of_it_gives_the_same_batches(
 ) -> None:
     runs = [(3, 4), (2, 1), (4, 0), (3, 4)]
     straight_and_resumed(sources[kind], tmp_path, runs, ahead=6, pack=pack, augment="crop")
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    pack=st.booleans(),
+    spans=st.lists(st.tuples(st.integers(0, 25), st.integers(1, 6)), max_size=3),
+    cut=st.integers(0, 4),
+)
+def test_what_is_passed_over_is_never_handed_out_and_nothing_else_is_missed(
+    sources: dict[str, tuple[Source, ...]], pack: bool, spans: list[tuple[int, int]], cut: int
+) -> None:
+    """As `supervision.spike` wants it: also where a resumed run is told again."""
+    passed = [(start, start + length) for start, length in spans]
+    how = Pictures(workers=0, reads_at_once=1, pack=pack)
+
+    def batches() -> Batches:
+        return Batches(sources["one"], SHAPE, how, seed=5, global_batch=4, micro_batch=2)
+
+    def of(loader: Batches, steps: int) -> list[int]:
+        """A batch's samples in their order: packing moves them within it."""
+        return [number for batch in islice(loader, steps) for number in sorted(numbers(batch))]
+
+    cut_off, resumed, whole = batches(), batches(), batches()
+    for loader in (cut_off, resumed, whole):
+        loader.pass_over(passed)
+    got = of(cut_off, cut)
+    resumed.load_state_dict(cut_off.state_dict())
+    got += of(resumed, 5 - cut)
+    assert got == of(whole, 5)
+    draws = Draws([len(sources["one"][0])], seed=5)
+    taken = [at for at in range(resumed.place()) if not any(start <= at < end for start, end in passed)]
+    assert sorted(got) == sorted(sources["one"][0].sample(draws[at].row).facts["number"] for at in taken)
 
 
 def test_ranks_share_the_batches_of_one(sources: dict[str, tuple[Source, ...]]) -> None:

@@ -99,12 +99,12 @@ class Batches:
         return GlobalBatch(batches, targets, tuple(broken))
 
     def place(self) -> int:
-        """Where the loop is: samples that were handed out, left out or passed over."""
+        """Where the loop is: samples that were handed out or passed over."""
         return self.samples
 
     def pass_over(self, spans: Sequence[Sequence[int]]) -> None:
         """Leave out the samples from one place to another: a run that never had them."""
-        self._planner.pass_over(spans)
+        self._planner.passed = [(start, end) for start, end in spans]
         self._made = None
 
     def state_dict(self) -> dict[str, Any]:
