@@ -132,6 +132,8 @@ MISTAKES: list[tuple[str, int, str]] = [
     ("status grid.yaml", 1, "fix: spot ablate grid.yaml trains its experiments, and --table says how far they are"),
     ("ablate script.yaml", 2, "script.yaml: it has no ablations\n    fix: add ablations: "),
     ("ablate grid.yaml", 2, "grid.yaml: experiment mine-command-trayn: there is no program trayn here\n    fix: "),
+    ("ablate seeds.yaml --table", 1, "no experiment of mine has begun here\n    fix: spot ablate seeds.yaml "),
+    ("ablate seeds.yaml --preempt-every 1s", 2, "write 5 s or more"),
     ("ablate grid.yaml --cloud --fresh", 2, "are for experiments that are trained here"),
     ("rehearse script.yaml --out file/out", 2, "file/out can't be written: not a directory\n    fix: name another"),
     ("rehearse script.yaml --out .", 2, ", and would be emptied\n    fix: name another folder with --out"),
@@ -164,6 +166,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     (desk / "script.yaml").write_text(SCRIPT % "python, train.py")
     (desk / "nothing.yaml").write_text(SCRIPT % "trayn, --fast")
     grid = "ablations: {grid: {workload.command: [[python, train.py], [trayn]]}}\n"
+    seeds = "ablations: {grid: {workload.env.SEED: ['1', '2']}}\n"
+    (desk / "seeds.yaml").write_text(SCRIPT % "python, train.py" + seeds)
     (desk / "bounds.yaml").write_text("loss: {max: 2}")
     (desk / "grid.yaml").write_text(SCRIPT % "python, train.py" + grid)
     into = (SCRIPT % "python, train.py").replace("gs://runs", f"file://{desk}/file/bucket")

@@ -30,8 +30,11 @@ class Child:
     log: Path
 
     @classmethod
-    def start(cls, run_file: Path, *, folder: Path, log: Path, threads: int = 1, strikes: Sequence[str] = ()) -> Child:
-        """`threads`: for what it computes; the last bits of its results may depend on how many. `strikes`: options of
+    def start(
+        cls, run_file: Path, *, folder: Path, log: Path, threads: int | None, strikes: Sequence[str] = ()
+    ) -> Child:
+        """`threads`: for what it computes, None: as this machine has it; the last bits of its results may depend on how
+        many. `strikes`: options of
         `spot run` that take its VM away."""
         command = [
             sys.executable,
@@ -52,7 +55,7 @@ class Child:
                 stdin=subprocess.PIPE,  # as long as it is open, this process is there
                 stdout=written,
                 stderr=subprocess.STDOUT,
-                env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+                env=os.environ | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)}),
                 start_new_session=True,  # Ctrl-C is passed on once, not also by the terminal
             )
         return cls(process, folder, log)
@@ -66,6 +69,13 @@ class Child:
         """Have it save, and end."""
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGINT)
+
+    def end(self, *, within: float) -> None:
+        """Have it save and end, and leave nothing of it behind; after `within` seconds it is killed."""
+        self.ask()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(within)
+        self.close()
 
     def close(self) -> None:
         """Leave no process behind, neither its own nor its VM's."""

@@ -47,7 +47,9 @@ def ablate(  # noqa: PLR0917, typer makes options of them
         bool, typer.Option("--fresh", help="Begin anew: what there is is moved aside, not deleted.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The table for other programs, and nothing else.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Folder for all of it. Default: out/RUN_ID.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for all of it. Default: out/RUN_ID; with --cloud out/RUN_ID-cloud.")
+    ] = None,
 ) -> None:
     """Train the experiments of a run file's `ablations` side by side, and compare them; again: go on where they were.
 
@@ -64,7 +66,13 @@ def ablate(  # noqa: PLR0917, typer makes options of them
     from infra.operate.experiments.ablation import Ablation  # noqa: PLC0415
 
     again = f"spot ablate {run_file}" + (" --cloud" if cloud else "") + (f" --out {out}" if out else "")
-    ablation = Ablation(run, out or Path("out") / run.run_id, again, cloud, quiet=as_json)
+    folder = out or Path("out") / f"{run.run_id}{'-cloud' if cloud else ''}"
+    if table and not cloud and not folder.is_dir():
+        typer.echo(
+            f"no experiment of {run.run_id} has begun here\n    fix: spot ablate {run_file} begins them", err=True
+        )
+        raise typer.Exit(1)
+    ablation = Ablation(run, folder, again, cloud, quiet=as_json)
     status = 0
     try:
         if cloud and not table:

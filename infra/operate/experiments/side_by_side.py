@@ -58,9 +58,11 @@ class SideBySide:
                     last_look = time.monotonic()
                     self._look()
                 time.sleep(_LOOK_S)
-        finally:
+        finally:  # what nobody expected: a screen that is gone, say
             for child in self._running.values():
-                child.close()
+                child.ask()
+            for name, child in self._running.items():
+                child.end(within=self._window(name) + _MORE_S)
 
     def _begin(self, experiment: Experiment) -> None:
         experiment.write()
@@ -92,9 +94,11 @@ class SideBySide:
 
     def _kill_late(self, waited: float) -> None:
         for name, child in self._running.items():
-            window = next(each.run.machine.shutdown_window for each in self.experiments if each.name == name)
-            if waited > window + _MORE_S:
+            if waited > self._window(name) + _MORE_S:
                 child.process.kill()
+
+    def _window(self, name: str) -> float:
+        return next(each.run.machine.shutdown_window for each in self.experiments if each.name == name)
 
     def _look(self) -> None:
         for name in self._running:

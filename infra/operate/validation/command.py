@@ -44,7 +44,9 @@ def validate(  # noqa: PLR0917, typer makes options of them
     events: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Take it away as a script says, as `spot run` does.")
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Of what is trained here.")] = 1,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Of what is trained here. Default: as for `spot run`.")
+    ] = None,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The report, as markdown. Default: report.md in --out.")
     ] = None,

@@ -33,7 +33,7 @@ class Wishes:
     timeout: float
     cloud: bool
     strikes: Sequence[str]
-    threads: int
+    threads: int | None
     report: Path | None
     again: str
 

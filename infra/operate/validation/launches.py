@@ -67,7 +67,7 @@ class AtHome:
     run: RunConfig
     run_file: Path
     folder: Path
-    threads: int = 1
+    threads: int | None = None
     strikes: Sequence[str] = ()
     look_s: float = 1.0
     _child: Child | None = None
@@ -90,10 +90,7 @@ class AtHome:
     def clean_up(self) -> None:
         if self._child is None:
             return
-        self._child.ask()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._child.process.wait(self.run.machine.shutdown_window + _SAVES_S)
-        self._child.close()
+        self._child.end(within=self.run.machine.shutdown_window + _SAVES_S)
 
 
 @dataclass
