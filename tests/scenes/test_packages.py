@@ -73,12 +73,18 @@ def test_there_are_only_scenes_that_are_named(cache: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_real_package_has_every_thing_with_a_caption_that_says_so(cache: Path) -> None:
     """161 MB over the network; SPOT_STAMPS_DEB names a file that is there already."""
     package = STAMPS
     if at_hand := os.environ.get("SPOT_STAMPS_DEB"):
         package = replace(package, command=("cp", at_hand, "."))
-    folder = unpacked(package)
+    try:
+        folder = unpacked(package)
+    except DataError as error:
+        if "another version" in str(error) or "404" in str(error):
+            raise
+        pytest.skip(f"no network: {error}")
     assert len(list(folder.rglob("*.png"))) == 796
     things = load_things(folder, STAMP_FILES)
     assert [thing.name for thing in things] == [name for names in GROUPS.values() for name in names]
