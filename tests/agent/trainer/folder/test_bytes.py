@@ -342,6 +342,44 @@ def test_a_restore_that_is_killed_loses_nothing_and_the_next_one_is_whole(
     assert not [*tmp_path.glob("saves.restoring"), *tmp_path.glob("saves.replaced")]
 
 
+_SAVE_KILLED = """
+import os, sys
+from pathlib import Path
+from agent.store import open_store
+from tests.agent.stores import Watched
+from tests.agent.trainer.folder.test_folder import save
+store, at = Watched(open_store(sys.argv[1])), sys.argv[3]
+kind = type(open_store(sys.argv[1]))
+create = kind.create
+def die_at(self, name, *given, **named):
+    if at in name and not (at == "line/" and not named_before):
+        os.kill(os.getpid(), 9)
+    named_before.append(name) if "manifest" in name else None
+    return create(self, name, *given, **named)
+named_before = []
+kind.create = die_at
+save(store, Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at", ["part-00001", "manifest.json", "line/"])
+def test_a_save_that_is_killed_is_none_and_the_next_one_is_whole(
+    store: Watched, folder: Path, tmp_path: Path, at: str
+) -> None:
+    save(store, folder)
+    before = picture(folder)
+    for file in ("large", "larger", "deep/0"):
+        (folder / file).write_bytes(os.urandom(2 * MB))
+    done = subprocess.run([sys.executable, "-c", _SAVE_KILLED, store.url, str(folder), at], check=False)
+    assert done.returncode == -signal.SIGKILL
+    bring_back(store, tmp_path / "another disk" / "saves")
+    assert picture(tmp_path / "another disk" / "saves") == before
+    assert save(store, folder) == ["staged"]
+    bring_back(store, tmp_path / "a third disk" / "saves")
+    assert picture(tmp_path / "a third disk" / "saves") == picture(folder)
+
+
 def test_a_disk_without_room_is_named_with_what_is_needed_and_keeps_what_it_has(
     store: Watched, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
