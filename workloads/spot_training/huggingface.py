@@ -23,7 +23,7 @@ from typing import Any
 import transformers.trainer as trainer_module
 from spot_training.data import ResumableLoader
 from spot_training.framework import FrameworkSession
-from spot_training.huggingface_state import Kept
+from spot_training.huggingface_state import Kept, without_times
 from spot_training.link import SessionError
 from spot_training.loaders import drawn, resumable
 from torch.utils.data import IterableDataset
@@ -31,8 +31,6 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import TrainerControl, TrainerState
 
 __all__ = ["session"]
-
-_TIMES = ("_runtime", "_per_second", "step_time")
 
 
 def session(trainer: Any, run_id: str | None = None) -> FrameworkSession:
@@ -216,9 +214,8 @@ class _Log(TrainerCallback):  # type: ignore[misc]
         self._session = session
 
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, **given: Any) -> None:
-        told = given["logs"].items()
-        values = {name: value for name, value in told if not name.endswith(_TIMES)}  # the machine's, not the run's
-        self._session.log(**{name: value for name, value in values.items() if isinstance(value, int | float | str)})
+        told = without_times(given["logs"]).items()
+        self._session.log(**{name: value for name, value in told if isinstance(value, int | float | str)})
 
     def on_prediction_step(self, args: Any, state: TrainerState, control: TrainerControl, **given: Any) -> None:
         self._session.beat()

@@ -17,6 +17,12 @@ _PLACE = (
     "eval_steps", "save_steps", "train_batch_size",
 )  # fmt: skip
 """Of `TrainerState`, as the trainer itself keeps it; all else follows from the arguments."""
+_TIMES = ("_runtime", "_per_second", "step_time")
+
+
+def without_times(logs: dict[str, Any]) -> dict[str, Any]:
+    """What was logged, but for what it took: that is the machine's, not the run's, and another in each life."""
+    return {name: value for name, value in logs.items() if not name.endswith(_TIMES)}
 
 
 class Kept:
@@ -90,5 +96,7 @@ class Kept:
     def _history_text(self, entries: list[dict[str, Any]]) -> str:
         """One line an entry. Those before the newest two are not written anew."""
         known = min(len(self._history), max(0, len(entries) - 2))
-        self._history = self._history[:known] + [json.dumps(entry, default=float) for entry in entries[known:]]
+        self._history = self._history[:known] + [
+            json.dumps(without_times(entry), default=float) for entry in entries[known:]
+        ]
         return "\n".join(self._history)

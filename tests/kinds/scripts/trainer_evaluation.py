@@ -30,7 +30,7 @@ class Counter(TrainerCallback):
 
     def on_evaluate(self, args, state, control, metrics, **given) -> None:  # type: ignore[no-untyped-def]
         self.seen += metrics["eval_loss"]
-        state.log_history[-1] = {"seen": self.seen}  # without the times that it took
+        state.log_history[-1] = {"seen": self.seen}
         session.log(seen=self.seen, random=torch.rand(1).item())
 
 

@@ -7,7 +7,7 @@ import torch
 from datasets import Dataset
 from spot_training import huggingface
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast, TrainerCallback
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from trl import GRPOConfig, GRPOTrainer
 
 WORDS = ["the", "run", "is", "saved", "in", "mid", "step", "and", "goes", "on", "at", "same", "one", "twice"]
@@ -22,13 +22,6 @@ def no_word_twice(completions, **given) -> list[float]:  # type: ignore[no-untyp
     return [len(set(said.split())) / (1 + len(said.split())) for said in completions]
 
 
-class WithoutTimes(TrainerCallback):
-    """What a step took is the machine's, and differs from life to life."""
-
-    def on_log(self, args, state, control, **given) -> None:  # type: ignore[no-untyped-def]
-        state.log_history[-1].pop("step_time", None)
-
-
 torch.manual_seed(0)
 config = GPT2Config(
     n_layer=1, n_head=1, n_embd=8, vocab_size=len(vocabulary), n_positions=32, bos_token_id=1, eos_token_id=1
@@ -40,7 +33,6 @@ arguments = GRPOConfig(
 )  # fmt: skip
 trainer = GRPOTrainer(
     GPT2LMHeadModel(config), no_word_twice, arguments, train_dataset=rows, processing_class=tokenizer,
-    callbacks=[WithoutTimes()],
 )  # fmt: skip
 session = huggingface.session(trainer)
 trainer.train()

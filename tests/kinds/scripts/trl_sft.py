@@ -7,7 +7,7 @@ import torch
 from datasets import Dataset
 from spot_training import huggingface
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast, TrainerCallback
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from trl import SFTConfig, SFTTrainer
 
 WORDS = ["the", "run", "is", "saved", "in", "mid", "step", "and", "goes", "on", "at", "same", "one", "twice"]
@@ -17,16 +17,6 @@ plain.pre_tokenizer = pre_tokenizers.Whitespace()
 tokenizer = PreTrainedTokenizerFast(tokenizer_object=plain, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
 pairs = [(WORDS[place % 7 :: 2], WORDS[place % 5 :: 1 + place % 3]) for place in range(48)]
 rows = Dataset.from_list([{"prompt": " ".join(asked), "completion": " ".join(said)} for asked, said in pairs])
-
-
-class WithoutTimes(TrainerCallback):
-    """What an evaluation took is the machine's, and differs from life to life."""
-
-    def on_evaluate(self, args, state, control, **given) -> None:  # type: ignore[no-untyped-def]
-        last = state.log_history[-1]
-        state.log_history[-1] = {
-            name: value for name, value in last.items() if "runtime" not in name and "_per_" not in name
-        }
 
 
 torch.manual_seed(0)
@@ -40,7 +30,7 @@ arguments = SFTConfig(
 )  # fmt: skip
 trainer = SFTTrainer(
     GPT2LMHeadModel(config), arguments, train_dataset=rows, eval_dataset=rows.select(range(4)),
-    processing_class=tokenizer, callbacks=[WithoutTimes()],
+    processing_class=tokenizer,
 )  # fmt: skip
 session = huggingface.session(trainer)
 trainer.train()
