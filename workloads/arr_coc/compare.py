@@ -153,8 +153,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m workloads.arr_coc.compare", description=__doc__)
     parser.add_argument("run", nargs="?", type=Path, default=RUN, help="a run file of kind arr-coc [%(default)s]")
     parser.add_argument("--seeds", type=int, default=5, help="how many of them [%(default)s]")
-    parser.add_argument("--steps", type=int, default=800, help="of what all rows share [%(default)s]")
-    parser.add_argument("--more", type=int, default=300, help="of what scores, in each row of ours [%(default)s]")
+    parser.add_argument("--steps", type=int, default=900, help="of what all rows share [%(default)s]")
+    parser.add_argument("--more", type=int, default=250, help="of what scores, in each row of ours [%(default)s]")
     parser.add_argument("--out", type=Path, default=OUT, help="the folder for table and plot [%(default)s]")
     given = parser.parse_args()
     try:

@@ -140,7 +140,6 @@ class ArrCocModel(nn.Module):
         words = self.language.get_input_embeddings()(ids)
         share = asked / asked.sum(1, keepdim=True).clamp_min(1)
         query = torch.einsum("bt,btd->bd", share, words)
-        query = nn.functional.layer_norm(query, query.shape[-1:])  # embeddings are small, and a mean of them smaller
         seen = self.see(pixels, query, budget, keys, reduction or self.config.reduction)
         given = torch.cat([seen.tokens.to(words.dtype), words], dim=1)
         kept = ids.shape[1] + 1
