@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import nn
 from torch.optim import AdamW
 
@@ -25,6 +26,7 @@ from workloads.arr_coc.data import read
 from workloads.arr_coc.measure import evaluate, summed_loss
 from workloads.arr_coc.model import ArrCocModel, beside_the_answer, build
 from workloads.arr_coc.report import Point, plot, table
+from workloads.arr_coc.sheet import paint
 from workloads.arr_coc.shown import as_png
 from workloads.errors import DataError, ModelError
 from workloads.models.vision import build_vision
@@ -39,6 +41,7 @@ OURS: dict[str, Ways] = {
 }
 """Rows that are learnt, and their ways of knowing."""
 EVAL_BATCH = 96
+SHOWN = 8
 RUN = Path("workloads/arr_coc/run.yaml")
 OUT = Path("out/arr-coc-comparison")
 
@@ -68,6 +71,8 @@ class Comparison:
         vocabulary, end = len(self.data.tokenizer), self.data.shape.end_token
         self.shared = build(unlearned, vision, vocab_size=vocabulary, end_of_text=end)
         self.points: list[Point] = []
+        self.sheet: Image.Image | None = None
+        """Samples as `ours` sees them, at the smallest budget."""
 
     def all_rows(self) -> list[Point]:
         """Train and measure."""
@@ -85,6 +90,8 @@ class Comparison:
             ours.adapter = self.shared.adapter
             self._fit(ours, self.more, ("learned",), fewer)
             self._measure(ours, row, fewer, "learned")
+            if ways == "all":
+                self.sheet = paint(ours, self.held[0].spread(SHOWN), min(fewer), self.data.text_of)
         return self.points
 
     def _fit(
@@ -164,8 +171,11 @@ def main() -> None:
         for seed in range(given.seeds):
             kept = given.out / f"seed-{seed}-{given.steps}-{given.more}.json"
             if not kept.exists():
-                found = Comparison(run, seed, given.steps, given.more).all_rows()
-                kept.write_text(json.dumps([asdict(point) for point in found], indent=1) + "\n")
+                comparison = Comparison(run, seed, given.steps, given.more)
+                found = json.dumps([asdict(point) for point in comparison.all_rows()], indent=1)
+                if comparison.sheet:
+                    (given.out / f"samples-{seed}.png").write_bytes(as_png(comparison.sheet))
+                kept.write_text(found + "\n")
             points += [Point(**point) for point in json.loads(kept.read_text())]
     except (RunFileError, DataError, ModelError, OSError) as error:
         sys.exit(f"error: {error}")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from workloads.arr_coc.model import Seen
+from workloads.arr_coc.measure import said
+from workloads.arr_coc.model import ArrCocModel, Seen
+from workloads.arr_coc.questions import Questions
 from workloads.arr_coc.scorers import WAYS
 
 SIDE, GAP, HEAD, FOOT = 112, 8, 20, 22
@@ -33,6 +36,21 @@ class Line:
     question: str
     said: str
     truth: str
+
+
+@torch.no_grad()
+def paint(model: ArrCocModel, asked: Questions, budget: int, text_of: Callable[[Sequence[int]], str]) -> Image.Image:
+    """A sheet of `asked`, in evaluation mode; which mode the model is in afterwards is the caller's to say. `text_of`:
+    tokens to text."""
+    model.eval()
+    logits, seen = model(asked.pixels, asked.ids, asked.asked, budget, asked.keys)
+    lines = [
+        Line(pixels, region.tolist(), sample.turns[0][0], text_of(words), sample.turns[0][1])
+        for pixels, region, sample, words in zip(
+            asked.pixels, asked.regions, asked.samples, said(logits, asked.labels), strict=True
+        )
+    ]
+    return sheet(lines, seen, budget)
 
 
 def sheet(lines: Sequence[Line], seen: Seen, budget: int) -> Image.Image:

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from agent.config import ArrCoc, RunConfig, RunFileError, load_run
 from workloads.arr_coc.data import read
-from workloads.arr_coc.measure import Sums, evaluate, said, summed_loss, sums_of
+from workloads.arr_coc.measure import Sums, evaluate, summed_loss, sums_of
 from workloads.arr_coc.model import beside_the_answer, build
 from workloads.arr_coc.questions import Questions
-from workloads.arr_coc.sheet import Line, sheet
+from workloads.arr_coc.sheet import paint
 from workloads.arr_coc.shown import Shown, as_png
 from workloads.errors import DataError, ModelError, SettingsError
 from workloads.models.part import start_parts
@@ -79,20 +79,11 @@ def train(run: RunConfig) -> None:
         stages.train_mode()
         return found
 
-    @torch.no_grad()
-    def paint(budget: int) -> Image.Image:
+    def picture(budget: int) -> Image.Image:
         """Some samples as the model sees them now."""
-        model.eval()
-        asked = held[0].spread(SHOWN)
-        logits, seen = model(asked.pixels, asked.ids, asked.asked, budget, asked.keys)
+        painted = paint(model, held[0].spread(SHOWN), budget, data.text_of)
         stages.train_mode()
-        lines = [
-            Line(pixels, region.tolist(), sample.turns[0][0], data.text_of(words), sample.turns[0][1])
-            for pixels, region, sample, words in zip(
-                asked.pixels, asked.regions, asked.samples, said(logits, asked.labels), strict=True
-            )
-        ]
-        return sheet(lines, seen, budget)
+        return painted
 
     with session:
         done = session.track(model=model, optimizer=optimizer, data=batches, stages=stages, settings=settings)
@@ -108,7 +99,7 @@ def train(run: RunConfig) -> None:
                 if training.eval_every and step % training.eval_every == 0:
                     with session.phase("evaluating"):  # before the forward pass: if interrupted, it is done again
                         metrics |= measure()
-                        shown.show(paint(min(config.budgets)), step)
+                        shown.show(picture(min(config.budgets)), step)
 
                 began = time.perf_counter()
                 batch = next(batches)
@@ -148,7 +139,7 @@ def train(run: RunConfig) -> None:
             final = {"step": training.max_steps, **measure()}
             (folder / "eval.json").write_text(json.dumps(final) + "\n")
             for budget in config.budgets:
-                (folder / f"samples-{budget}.png").write_bytes(as_png(paint(budget)))
+                (folder / f"samples-{budget}.png").write_bytes(as_png(picture(budget)))
             accuracies = ", ".join(f"{final[f'eval_accuracy_{budget}']:.1%} at {budget}" for budget in config.budgets)
             print(f"finished at step {training.max_steps}: right answers {accuracies} tokens", flush=True)
 
