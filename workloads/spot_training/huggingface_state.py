@@ -12,6 +12,8 @@ from transformers.trainer_callback import ExportableState
 _CARRIED = ("_tr_loss", "_total_loss_scalar", "_globalstep_last_logged", "_initial_global_step", "current_flos")
 _GENERATED = ("_buffered_inputs",)
 """What TRL's trainers have made for several updates: where it can't be kept, that is told, not passed over."""
+_DERIVED = ("_signature_columns",)
+"""What the trainer makes of the model when it is first asked, in the order of a set: another in each process."""
 _PLACE = (
     "epoch", "global_step", "num_input_tokens_seen", "total_flos", "best_metric", "best_global_step", "logging_steps",
     "eval_steps", "save_steps", "train_batch_size",
@@ -52,7 +54,7 @@ class Kept:
             if not isinstance(one, ExportableState) and not type(one).__module__.startswith(("transformers.", "spot_"))
         }
         self._objects = {"trainer": self._trainer} | own
-        self._attributes = Attributes(self._objects, without=())
+        self._attributes = Attributes(self._objects, without=_DERIVED)
         self._attributes.changing |= {("trainer", name) for name in _CARRIED}
         self._attributes.changing |= {("trainer", name) for name in _GENERATED if hasattr(self._trainer, name)}
 
