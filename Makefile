@@ -141,7 +141,7 @@ test: $(CLOUD) $(DEV) ## Run the fast tests
 
 # Two side by side: those with VMs mostly wait. What failed before is for one process.
 test-slow: $(CLOUD) $(DEV) ## Run the reality tests, which take minutes
-	@$(BIN)/python -m pytest -m slow -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -m slow -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 scenarios: $(CLOUD) $(DEV) ## Play every scenario, or those of SHARD=i/n
 	@SHARD=$(or $(SHARD),1/1) $(BIN)/python -m pytest tests/promises/test_scenarios.py $(ARGS)

@@ -2,26 +2,35 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import structlog
+from xdist.scheduler import LoadScopeScheduling
 
 _A_MACHINE_OF_ITS_OWN = ("tests/vm/", "tests/systemd/")
 """Tests that start a Docker daemon, systemd or QEMU: one after the other, in one process."""
 
 
-@pytest.hookimpl(tryfirst=True)
+def _lane(nodeid: str) -> str:
+    return "machines" if nodeid.startswith(_A_MACHINE_OF_ITS_OWN) else nodeid.partition("::")[0]
+
+
+class _Lanes(LoadScopeScheduling):  # type: ignore[misc] # it has no types
+    """The tests of a file go to one process, and those of all machines to one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _lane(nodeid)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests go to the processes of `make test-slow` by file, the machines' first: they take longest, and wait."""
+    """The machines' tests first: they take longest, and wait."""
+    items.sort(key=lambda item: _lane(item.nodeid) != "machines")
 
-    def machine(item: pytest.Item) -> bool:
-        return item.nodeid.startswith(_A_MACHINE_OF_ITS_OWN)
 
-    for item in items:
-        if item.get_closest_marker("slow"):
-            group = "machines" if machine(item) else item.nodeid.partition("::")[0]
-            item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: not machine(item))
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Lanes | None:
+    """`--dist loadfile` is by lanes."""
+    return _Lanes(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture
