@@ -112,13 +112,14 @@ def _state(reference: Life, life: Life, noise: Noise) -> list[Difference]:
         if twin is None:
             continue
         wanted, found = noise.tracked_of(twin), noise.tracked_of(boundary)
-        if wanted != found:
-            names = [*wanted, *(name for name in found if name not in wanted)]
-            return [
-                Difference("state", life.number, step, name, wanted.get(name, "-"), found.get(name, "-"))
-                for name in names
-                if wanted.get(name) != found.get(name)
-            ]
+        if any(noise.tracked_of(each) == found for each in twin.of_the_step):  # a life may be cut between two of a step
+            continue
+        names = [*wanted, *(name for name in found if name not in wanted)]
+        return [
+            Difference("state", life.number, step, name, wanted.get(name, "-"), found.get(name, "-"))
+            for name in names
+            if wanted.get(name) != found.get(name)
+        ]
     return []
 
 

@@ -25,12 +25,19 @@ class Strike:
 
 @dataclass(frozen=True)
 class Boundary:
-    """All that a boundary holds, by name, each value as a short text. `draws`: what drew random numbers before it."""
+    """All that a boundary holds, by name, each value as a short text. `draws`: what drew random numbers before it.
+    `earlier`: one of the same step, where what follows its update has a boundary of its own."""
 
     step: int
     tracked: Mapping[str, str]
     around: Mapping[str, str]
     draws: Sequence[str]
+    earlier: Boundary | None = None
+
+    @property
+    def of_the_step(self) -> list[Boundary]:
+        """It, and all before it of the same step."""
+        return [self, *(self.earlier.of_the_step if self.earlier else [])]
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,8 @@ def _read_life(number: int, path: Path) -> Life:
         match line["what"]:
             case "boundary":
                 tracked = line["tensors"] | _tidied(line["values"])
-                life.boundaries[line["step"]] = Boundary(line["step"], tracked, line["around"], line["draws"])
+                step, earlier = line["step"], life.boundaries.get(line["step"])
+                life.boundaries[step] = Boundary(step, tracked, line["around"], line["draws"], earlier)
             case "moment":
                 life.moments.append((line["moment"], line["step"]))
             case "struck":

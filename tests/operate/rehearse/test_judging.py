@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,20 @@ def test_the_first_difference_in_what_is_tracked_is_told_with_the_variable_that_
     ]
     assert verdict.causes[0].startswith("`best` (train.py:9) was 4 at step 5, and is 9.0 after the resume")
     assert verdict.causes[0].endswith("keep it in a dict")
+
+
+def test_a_life_that_is_cut_between_two_boundaries_of_a_step_is_held_against_the_first_of_them() -> None:
+    once, again, second, third = undisturbed(), undisturbed(), back(), life(3, 7, 10)
+    last = once.lives[0].boundaries[7]
+    first = replace(last, tracked={**last.tracked, "pending": "True"})
+    for run in (once, again):
+        run.lives[0].boundaries[7] = replace(last, earlier=first)
+    second.boundaries = {5: second.boundaries[5], 6: second.boundaries[6], 7: first}
+    third.committed = third.restored = 7
+    run = struck(second)
+    assert judge(once, again, Run([*run.lives, third], run.metrics)).outcome == "exact"
+    second.boundaries[7] = replace(first, tracked={**first.tracked, "pending": "None"})
+    assert judge(once, again, Run([*run.lives, third], run.metrics)).outcome == "differs"
 
 
 def test_what_did_not_come_back_is_a_difference_though_training_went_on_as_if_it_were() -> None:
