@@ -159,7 +159,7 @@ def train(run: RunConfig) -> None:
                         folder,
                         asked,
                         logits_of,
-                        decode=tokenizer.decode,
+                        decode=partial(tokenizer.decode, skip_special_tokens=True),
                         trained=_samples(batches),
                         beat=session.beat,
                     )
