@@ -1,8 +1,8 @@
 """The honest comparison: `python -m workloads.arr_coc.compare [RUN.yaml] [--seeds N]`. It says what it says.
 
 Of each seed, encoder, adapter and language model are trained once, on tokens that were chosen in every way that needs
-no learning, and frozen. Then what scores is trained for itself, whole and without each way of knowing. So every row of
-the table answers the same questions with the same weights: only which tokens there are differs.
+no learning. Then every row trains on for the same number of steps on its own tokens: the adapter, and what scores where
+there is anything that scores. Encoder and language model are frozen then, and the same in all rows.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -55,7 +56,7 @@ class Comparison:
     steps: int
     """For what all rows share."""
     more: int
-    """For what scores, in each row of ours."""
+    """For what each row has for itself."""
 
     def __post_init__(self) -> None:
         model, self.training = self.run.model, self.run.training
@@ -80,19 +81,24 @@ class Comparison:
         fewer = tuple(budget for budget in self.config.budgets if budget != everything)
         self._fit(self.shared, self.steps, UNLEARNED, self.config.budgets, whole_steps=self.config.whole_steps)
         self.shared.requires_grad_(False)
-        self._measure(self.shared, "full", (everything,), "uniform")
+        self._row("full", "uniform", "all", (everything,))
         for reduction in UNLEARNED:
-            self._measure(self.shared, reduction, fewer, reduction)
+            self._row(reduction, reduction, "all", fewer)
         for row, ways in OURS.items():
-            torch.manual_seed(self.seed)
-            config = self.config.model_copy(update={"ways": ways, "reduction": "learned"})
-            ours = ArrCocModel(self.shared.vision, self.shared.language, config)
-            ours.adapter = self.shared.adapter
-            self._fit(ours, self.more, ("learned",), fewer)
-            self._measure(ours, row, fewer, "learned")
+            ours = self._row(row, "learned", ways, fewer)
             if ways == "all":
                 self.sheet = paint(ours, self.held[0].spread(SHOWN), min(fewer), self.data.text_of)
         return self.points
+
+    def _row(self, row: str, reduction: Reduction, ways: Ways, budgets: Sequence[int]) -> ArrCocModel:
+        """Train what a row has for itself, on its own tokens, and measure it."""
+        torch.manual_seed(self.seed)
+        config = self.config.model_copy(update={"ways": ways, "reduction": reduction})
+        mine = ArrCocModel(self.shared.vision, self.shared.language, config)
+        mine.adapter = deepcopy(self.shared.adapter).requires_grad_(True)
+        self._fit(mine, self.more, (reduction,), budgets)
+        self._measure(mine, row, budgets, reduction)
+        return mine
 
     def _fit(
         self,
@@ -161,7 +167,7 @@ def main() -> None:
     parser.add_argument("run", nargs="?", type=Path, default=RUN, help="a run file of kind arr-coc [%(default)s]")
     parser.add_argument("--seeds", type=int, default=5, help="how many of them [%(default)s]")
     parser.add_argument("--steps", type=int, default=900, help="of what all rows share [%(default)s]")
-    parser.add_argument("--more", type=int, default=250, help="of what scores, in each row of ours [%(default)s]")
+    parser.add_argument("--more", type=int, default=250, help="of each row by itself [%(default)s]")
     parser.add_argument("--out", type=Path, default=OUT, help="the folder for table and plot [%(default)s]")
     given = parser.parse_args()
     try:
