@@ -44,6 +44,7 @@ from agent.trainer.host import Host
 from agent.trainer.scope import own_unit
 from agent.vm import boot
 from agent.vm.group import GROUP, finish, next_group
+from agent.vm.systemd import fed
 
 log = structlog.get_logger()
 
@@ -134,12 +135,13 @@ async def supervise(
         except Exception as error:  # said while Cloud Logging still hears it
             log.error("agent_failed", error=repr(error), exc_info=error)
             raise
-        if daemon.cause == "complete":
-            await trackers.last()
-        if daemon.cause in ENDS_OF_GROUP or (daemon.cause == "vm_unfit" and daemon.replaceable):
-            await spending.leave_last()
-        if client:
-            await finish(daemon.cause, client)
+        async with fed("the run ends here: last words"):
+            if daemon.cause == "complete":
+                await trackers.last()
+            if daemon.cause in ENDS_OF_GROUP or (daemon.cause == "vm_unfit" and daemon.replaceable):
+                await spending.leave_last()
+            if client:
+                await finish(daemon.cause, client)
         return status
 
 

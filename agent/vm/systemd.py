@@ -10,8 +10,8 @@ import asyncio
 import faulthandler
 import os
 import socket
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 
 _OWN = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "INVOCATION_ID", "JOURNAL_STREAM")
 _STATUS_S = 5.0
@@ -64,6 +64,16 @@ async def report(alive: Callable[[], bool], status: Callable[[], str]) -> None:
         if states and notify(**states):
             told = now
         await asyncio.sleep(pause)
+
+
+@asynccontextmanager
+async def fed(status: str) -> AsyncIterator[None]:
+    """The watchdog is fed while the last things are done, which have deadlines of their own, and longer ones."""
+    feeding = asyncio.create_task(report(lambda: True, lambda: status))
+    try:
+        yield
+    finally:
+        feeding.cancel()
 
 
 def trainer_environment(environment: Mapping[str, str]) -> dict[str, str]:

@@ -17,7 +17,7 @@ import pytest
 from agent.trainer.output import Output
 from agent.trainer.process import Trainer, TrainerRecord
 from agent.trainer.scope import own_unit
-from agent.vm.systemd import notify, report, trainer_environment, watchdog_s
+from agent.vm.systemd import fed, notify, report, trainer_environment, watchdog_s
 
 
 @pytest.fixture
@@ -75,6 +75,18 @@ def test_the_watchdog_is_fed_while_the_watchers_live_and_not_after(
     assert heard(manager) == ["STATUS=step 1"]
     with pytest.raises(BlockingIOError):
         heard(manager)
+
+
+def test_the_watchdog_is_fed_while_the_run_ends(manager: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "80000")
+    monkeypatch.delenv("WATCHDOG_PID", raising=False)
+
+    async def ending() -> None:
+        async with fed("last words"):
+            await asyncio.sleep(0.1)
+
+    asyncio.run(ending())
+    assert [heard(manager) for _ in range(3)] == [["STATUS=last words", "WATCHDOG=1"], ["WATCHDOG=1"], ["WATCHDOG=1"]]
 
 
 def test_a_watchdog_meant_for_another_process_is_not_ours() -> None:
