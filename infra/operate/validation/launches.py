@@ -55,8 +55,8 @@ class Launch(Protocol):
         """Why it does not go on though its bucket does not say that it ended; None where it goes on."""
         ...
 
-    def clean_up(self) -> None:
-        """Take away what was begun, saved or not. Raises NotCleanedUp."""
+    def clean_up(self, *, complete: bool) -> None:
+        """Take away what was begun, saved or not; what is `complete` ends by itself just now. Raises NotCleanedUp."""
         ...
 
 
@@ -87,9 +87,12 @@ class AtHome:
         assert self._child is not None
         return None if self._child.status is None else self._child.last_words()
 
-    def clean_up(self) -> None:
+    def clean_up(self, *, complete: bool) -> None:
         if self._child is None:
             return
+        if complete:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._child.process.wait(_SAVES_S)
         self._child.end(within=self.run.machine.shutdown_window + _SAVES_S)
 
 
@@ -117,7 +120,7 @@ class InTheCloud:
     def ended(self) -> str | None:
         return None  # its bucket says so, or the bound of time
 
-    def clean_up(self) -> None:
+    def clean_up(self, *, complete: bool = False) -> None:
         if not self._begun:
             return
         self.say(f"taking away what {self.run.run_id} was given")

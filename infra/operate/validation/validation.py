@@ -59,12 +59,13 @@ class Validation:
     def validate(self) -> Validated:
         """Begin the run, wait for it, judge it; what was begun is taken away, whatever comes."""
         begun = self.clock()
+        verdict: Verdict = "stopped"
         try:
             verdict, why = self._train(begun)
         except StoreError as error:
             verdict, why = "not launched", f"its bucket can't be read: {error}"
         finally:
-            left = self._clean_up()
+            left = self._clean_up(complete=verdict == "passed")
         took = self.clock() - begun
         try:
             outcome = read_outcome(self.launch.store(), self.run_id)
@@ -115,9 +116,9 @@ class Validation:
         self.board.note(self.run_id, standing.state, standing)
         return standing
 
-    def _clean_up(self) -> str:
+    def _clean_up(self, *, complete: bool) -> str:
         try:
-            self.launch.clean_up()
+            self.launch.clean_up(complete=complete)
         except NotCleanedUp as error:
             return str(error)
         return ""
