@@ -35,7 +35,6 @@ endif
 SHARD ?=
 WORKLOAD ?= llm
 .PHONY: help venv demo llm vlm arr-coc arr-coc-comparison ablations validate bench test test-slow scenarios strikes kinds examples programs rehearsals test-all check format lock clean another-torch
-.PHONY: help venv demo llm vlm ablations validate bench test test-slow scenarios strikes kinds examples programs rehearsals test-all check format lock clean another-torch
 .PHONY: synth doctor deploy diff start stop destroy logs ssh drill which-run terraform checkov golden pages
 
 ON_THE_PATH = printf '%s\n' 'For your own training, put spot on the PATH of this shell: source $(BIN)/activate' 'Then: spot run RUN.yaml'
