@@ -93,7 +93,7 @@ async def save_before_deadline(
         with contextlib.suppress(TimeoutError):
             await window.within(attempt.connected.wait(), spare_s=_STOP_RESERVE_S)
     answer, wanted, before = "none", None, host.saver.last_commit if prefix else None
-    if attempt.ready.is_set():
+    if attempt.ready.is_set() and not attempt.complete:
         with contextlib.suppress(TimeoutError):
             asking = attempt.saves.save("emergency", deadline=window.deadline, timeout=window.remaining(), hold=last)
             answer = await window.within(asking)

@@ -238,8 +238,8 @@ class Attempt:
     # --- the agent asks ---
 
     def has_news(self) -> bool:
-        """Whether it may hold what is not staged: one that has not restored yet does not."""
-        if not self.process.running:
+        """Whether it may hold what is not staged: one that has not restored yet does not, nor one that is complete."""
+        if not self.process.running or self.complete:
             return False
         may_come_back = not self.connected.is_set() and (self.ready_once or self.resume is None)
         return self.ready.is_set() or may_come_back
@@ -302,6 +302,7 @@ class Attempt:
         return open_incident(self.host, self.number, kind, source, detail=detail, at=at)
 
     def count_loss(self, incident: Incident, *, until: float) -> None:
+        until = 0.0 if self.complete else until  # what comes behind the end is no work
         count_loss(
             self.host, self.progress, incident, until=until, step_of=self._folder.step_of if self._folder else None
         )

@@ -115,6 +115,21 @@ def test_a_run_that_has_cost_what_it_may_is_saved_and_stopped_and_goes_on_when_t
         assert 11.0 < reckon([ended], hourly_usd=0.0).usd < 25.0
 
 
+@pytest.mark.parametrize("behind_s", [0.0, 0.3])
+def test_a_notice_behind_the_end_of_a_run_waits_for_nothing_and_nothing_is_lost(world: World, behind_s: float) -> None:
+    with world.fleet() as fleet:
+        fleet.boot()
+        fleet.wait_event("complete", timeout=60.0)
+        time.sleep(behind_s)  # its trainer is on its way out
+        fleet.press_power_button()
+        assert fleet.wait_off(40.0) == 0
+        told = {event.name: event.values for event in fleet.events}
+        (incident,) = incidents(fleet, world.store(fleet))
+    assert "not_staged" not in told
+    assert told["window_used"]["left_s"] > 15.0
+    assert (incident["steps_lost"], incident["seconds_lost"]) == (0, 0.0)
+
+
 def test_a_preempted_vm_leaves_its_group_as_it_is(world: World, groups: Groups) -> None:
     groups.allow(OWN, NEXT)
     with world.fleet(steps=2000, env={"TOY_STEP_S": "0.05"}) as fleet:
