@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from spot_training import Session, SessionError, beats
+from spot_training.framework import FrameworkSession
 from spot_training.protocol.messages import (
     Border,
     Committed,
@@ -127,6 +128,30 @@ def test_each_line_tells_the_data_that_was_trained_on_since_the_one_before(agent
         lines = [agent.next(lambda message: isinstance(message, Line)) for _ in range(2)]
         session.close()  # nobody would commit its last step
     assert [(line.step, line.data) for line in lines] == [(0, {"data": [4, 5]}), (2, {"data": [5, 7]})]
+
+
+def test_what_is_logged_between_two_boundaries_of_a_step_is_in_its_one_line_and_in_its_checkpoint(agent: Agent) -> None:
+    run = Run()
+    with FrameworkSession.open() as session:
+        agent.trainer().send(replace(FRESH, every_steps=1))
+        track(session, run)
+        session.boundary(0)
+        run.step()
+        session.log(loss=0.5)
+        for loss in (0.25, 0.125):  # a framework evaluates at the top of a step, and says so before and after
+            session.boundary(session.step + 1)
+            session.log(eval_loss=2.0)
+            session.boundary(session.step)
+            run.step()
+            session.log(loss=loss)
+        session.boundary(3)
+        lines = [agent.next(lambda message: isinstance(message, Line)) for _ in range(3)]
+        session.close()
+    assert [(line.step, line.values.keys() - {"step", "time"}) for line in lines] == [
+        (0, {"loss"}), (1, {"eval_loss", "loss"}), (2, {"eval_loss", "loss"}),
+    ]  # fmt: skip
+    snapshot = run.state.snapshot(run.state.note(1, line={"eval_loss": 2.0}))
+    assert snapshot.values["line"] == {"eval_loss": 2.0}
 
 
 @pytest.mark.parametrize("passed_over", [{}, {"other": [[7, 9]]}])

@@ -90,10 +90,10 @@ class Course:
         if self._saves:
             self._saves.raise_trouble()
         self._tell_long_tail(step)
-        self._metrics.flush()
+        self._metrics.flush(before=step)
         reason = self._saves.due(step) if self._saves and self.boundaries else None
         self._thorough = is_thorough(self.boundaries)
-        boundary = self._state.note(step, thorough=self._thorough)
+        boundary = self._state.note(step, thorough=self._thorough, line=self._metrics.begun(step))
         self._checks.at_top(boundary, thorough=self._thorough)
         if self.boundaries == 1:
             self._look_at_loop()

@@ -41,8 +41,15 @@ class Metrics:
         line = {"step": step} | self._line | {name: _strict(name, value) for name, value in values.items()}
         self._line = line | {"step": step, "time": datetime.now(UTC).isoformat(timespec="milliseconds")}
 
-    def flush(self) -> None:
-        """The step's line is whole."""
+    def begun(self, step: int) -> dict[str, Any]:
+        """What was logged for `step` so far."""
+        ours = bool(self._line) and self._line["step"] == step
+        return {name: value for name, value in self._line.items() if name not in ("step", "time")} if ours else {}
+
+    def flush(self, *, before: int | None = None) -> None:
+        """The line is whole; with `before`, where it is of an earlier step."""
+        if before is not None and self._line and self._line["step"] >= before:
+            return
         line, self._line = self._line, {}
         if not line:
             return

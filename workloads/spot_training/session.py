@@ -272,6 +272,8 @@ class Session:
             arena = arenas[welcome.restore]
             state.load(tensors_in(arena.view, size=arena.size), welcome.state)
             self.step = welcome.step
+            if line := welcome.state.get("line"):
+                self._metrics.log(self.step, line)
         self._send(Restored(self.step, time.monotonic() - begun))
         return welcome, arenas
 

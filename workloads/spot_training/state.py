@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from spot_training.copies import Copies, Standing
@@ -35,6 +35,8 @@ class Boundary:
     tensors: dict[str, Tensor]
     standing: dict[str, Standing]
     noted: dict[str, Any]
+    line: dict[str, Any] = field(default_factory=dict)
+    """What was logged for `step` before its top: of an evaluation that a framework does there."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class TrainState:
             elif isinstance(thing, PlainThing) and isinstance(thing.thing, Tensor):
                 yield thing.name, thing.thing
 
-    def note(self, step: int, *, thorough: bool = True) -> Boundary:
+    def note(self, step: int, *, thorough: bool = True, line: dict[str, Any] | None = None) -> Boundary:
         """Note all that a step may change before its update. Cheap where not `thorough`, which also looks by content
         for what has begun to change.
 
@@ -105,7 +107,7 @@ class TrainState:
         packing = Packing()
         noted = {name: thing.note(packing, thorough=thorough) for name, thing in self.things.items()}
         tensors, standing = self._copies.keep(packing.tensors, thorough=thorough)
-        return Boundary(step, note_rng(), tensors, standing, noted)
+        return Boundary(step, note_rng(), tensors, standing, noted, line or {})
 
     def changed(self, boundary: Boundary, *, by_content: bool = False) -> list[str]:
         """Noted tensors that have not stood still since the boundary, though they had until now."""
@@ -126,6 +128,8 @@ class TrainState:
         values = {"format": FORMAT, "step": boundary.step, "rng": boundary.rng.to_json(), "tracked": tracked}
         if self.end is not None:
             values["end"] = self.end
+        if boundary.line:
+            values["line"] = boundary.line
         if self._configs:
             values["configs"] = self._configs
         return Snapshot(packing.tensors | boundary.tensors | boundary.rng.tensors, values)
