@@ -97,8 +97,8 @@ def play(shape: Shape, restored: Any = None) -> tuple[list[Any], dict[int, Any]]
     snapshots: dict[int, Any] = {}
     top = session._course.top
 
-    def noted(step: int) -> None:
-        top(step)
+    def noted(step: int, **given: Any) -> None:
+        top(step, **given)
         found = session._course._state.snapshot(session._course._guard.boundary)
         tensors = {name: tensor.clone() for name, tensor in found.tensors.items()}
         snapshots[step] = (step, tensors, json.loads(json.dumps(found.values)))
