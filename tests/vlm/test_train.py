@@ -64,6 +64,7 @@ def test_three_stages_follow_one_another_and_what_comes_of_them_is_loaded_by_oth
     assert "table.weight" in load_file(result / "connector" / "model.safetensors")
 
 
+@pytest.mark.slow
 def test_a_stage_leaves_the_frozen_parts_of_the_real_model_as_they_were_to_the_bit(state: Path, tmp_path: Path) -> None:
     """Gemma 2, whose embeddings are tied; batches of text alone come up."""
     language = {"language": {"config": LANGUAGES["gemma2"]}}

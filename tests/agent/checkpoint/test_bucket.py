@@ -331,6 +331,7 @@ def test_what_is_under_a_hold_is_told_once_and_stands_in_nobodys_way(
     assert len(bucket.store.names(held)) == 3, "its parts stay with it"
 
 
+@pytest.mark.slow
 def test_a_hundred_milestones_cost_a_commit_nothing(bucket: Bucket) -> None:
     for step in range(1, 101):
         bucket.commit(step, reason="milestone")
