@@ -65,7 +65,9 @@ def line(tmp_path: Path) -> list[dict[str, Any]]:
 def started(spot: list[str], tmp_path: Path, *, log: str) -> subprocess.Popen[bytes]:
     """The command, some steps after it began."""
     with (tmp_path / log).open("wb") as output:
-        process = subprocess.Popen(spot, cwd=tmp_path, stdout=output, stderr=output, start_new_session=True)
+        # As from a terminal: under nohup, or in a script's background, these signals are ignored.
+        command = ["env", "--default-signal=INT,HUP", *spot]
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=output, stderr=output, start_new_session=True)
     before, deadline = len(line(tmp_path)), time.monotonic() + 60
     while not any(entry["kind"] == "commit" for entry in line(tmp_path)[before:]):
         assert process.poll() is None and time.monotonic() < deadline, (tmp_path / log).read_text()
