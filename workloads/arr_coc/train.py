@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -10,17 +9,18 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS sums in a 
 
 import torch
 from PIL import Image
-from spot_training import Session, SessionError, StateError
+from spot_training import Session
 from torch import Tensor
 
-from agent.config import ArrCoc, RunConfig, RunFileError, load_run
+from agent.config import ArrCoc, RunConfig
+from workloads import command
 from workloads.arr_coc.data import read
 from workloads.arr_coc.measure import Sums, evaluate, summed_loss, sums_of
 from workloads.arr_coc.model import beside_the_answer, build
 from workloads.arr_coc.questions import Questions
 from workloads.arr_coc.sheet import paint
 from workloads.arr_coc.shown import Shown, as_png
-from workloads.errors import DataError, ModelError, SettingsError
+from workloads.errors import DataError
 from workloads.models.part import start_parts
 from workloads.models.vision import build_vision
 from workloads.stages.settings import Settings
@@ -154,12 +154,7 @@ def budget_of(config: ArrCoc, step: int) -> int:
 
 def main() -> None:
     """The command line: one run file."""
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m workloads.arr_coc.train RUN.yaml")
-    try:
-        train(load_run(Path(sys.argv[1])))
-    except (RunFileError, DataError, ModelError, SessionError, SettingsError, StateError) as error:
-        sys.exit(f"error: {error}")
+    command.run(train, program="workloads.arr_coc.train")
 
 
 if __name__ == "__main__":

@@ -2,19 +2,19 @@
 
 import json
 import os
-import sys
 import time
 from pathlib import Path
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS sums in a fixed order; read when CUDA starts
 
 import torch
-from spot_training import Session, SessionError, StateError
+from spot_training import Session
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from agent.config import RunConfig, RunFileError, load_run
-from workloads.errors import DataError, ModelError, SettingsError
+from agent.config import RunConfig
+from workloads import command
+from workloads.errors import DataError, SettingsError
 from workloads.kept import Kept
 from workloads.llm.data import IGNORED, Batches, eval_batches, split_rows
 from workloads.llm.optimizer import make_optimizer, retune
@@ -130,12 +130,7 @@ def train(run: RunConfig) -> None:
 
 def main() -> None:
     """The command line: one run file."""
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m workloads.llm.train RUN.yaml")
-    try:
-        train(load_run(Path(sys.argv[1])))
-    except (RunFileError, DataError, ModelError, SessionError, SettingsError, StateError) as error:
-        sys.exit(f"error: {error}")
+    command.run(train, program="workloads.llm.train")
 
 
 if __name__ == "__main__":

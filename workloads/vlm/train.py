@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -12,12 +11,13 @@ from pathlib import Path
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS sums in a fixed order; read when CUDA starts
 
 import torch
-from spot_training import Session, SessionError, StateError
+from spot_training import Session
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from agent.config import RunConfig, RunFileError, load_run
-from workloads.errors import DataError, ModelError, SettingsError
+from agent.config import RunConfig
+from workloads import command
+from workloads.errors import DataError
 from workloads.kept import Kept
 from workloads.models.part import start_parts
 from workloads.models.tokenizer import digest, encode, tokenizer_for
@@ -179,12 +179,7 @@ def _samples(batches: Batches, most: int = 20_000) -> Iterator[Sample]:
 
 def main() -> None:
     """The command line: one run file."""
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m workloads.vlm.train RUN.yaml")
-    try:
-        train(load_run(Path(sys.argv[1])))
-    except (RunFileError, DataError, ModelError, SessionError, SettingsError, StateError) as error:
-        sys.exit(f"error: {error}")
+    command.run(train, program="workloads.vlm.train")
 
 
 if __name__ == "__main__":
